@@ -1,0 +1,264 @@
+//! The command line: its options, and what may stand beside what.
+//!
+//! Names and short forms follow curl's where curl has them; where two names are usual, both are
+//! taken. A line that cannot be used becomes one line on standard error.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use whippet::Resolve;
+
+use super::USAGE_EXIT;
+use super::values::{self, Header, Seconds, Servers, Userinfo};
+
+/// Fetches URLs, many at once, on one thread.
+///
+/// One URL prints its body; several print a line each. Exit status: 0 when every job succeeded,
+/// 1 when some failed, 2 for a usage error, 130 after an interrupt.
+#[derive(Parser, Default)]
+#[command(name = "fetch", version, max_term_width = 100, override_usage = USAGE)]
+pub(crate) struct Args {
+    /// What to fetch: absolute, http or https
+    #[arg(value_name = "URL", group = "way")]
+    pub(crate) urls: Vec<String>,
+    /// Take one URL per line from FILE; # comments and blank lines are skipped; - is standard
+    /// input
+    #[arg(short, long, value_name = "FILE", group = "way")]
+    pub(crate) input: Option<PathBuf>,
+    /// Take one JSON job per line from FILE; - is standard input
+    #[arg(long, value_name = "FILE", group = "way")]
+    pub(crate) jobs: Option<PathBuf>,
+    /// Fetch N URLs (500) from an origin inside this process, every kind of failure included
+    #[arg(long, value_name = "N", group = "way", num_args = 0..=1,
+          default_missing_value = "500", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) demo: Option<u64>,
+
+    /// Fetches in flight at once
+    #[arg(short, long, value_name = "N", default_value = "64")]
+    pub(crate) concurrency: Option<NonZeroUsize>,
+    /// Fetches in flight at once to one origin [default: a fair share]
+    #[arg(long, value_name = "N")]
+    pub(crate) per_host: Option<NonZeroUsize>,
+    /// Seconds for one fetch in all, from its admission; 0: no limit [default: 30]
+    #[arg(short, long = "max-time", visible_alias = "timeout", value_name = "SECONDS",
+          value_parser = values::seconds)]
+    pub(crate) max_time: Option<Seconds>,
+    /// Seconds for DNS, connecting and TLS together; 0: no limit [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub(crate) connect_timeout: Option<Seconds>,
+    /// Attempts beyond the first [default: 2 for URLs, 0 for jobs]
+    #[arg(long = "retry", visible_alias = "retries", value_name = "N")]
+    pub(crate) retries: Option<u32>,
+    /// Redirects followed at most [default: 10]
+    #[arg(long = "max-redirs", visible_alias = "max-redirects", value_name = "N")]
+    pub(crate) max_redirects: Option<usize>,
+    /// Do not follow redirects
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+
+    /// The method [default: GET, or POST where there is a body]
+    #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = values::method,
+          conflicts_with = "head")]
+    pub(crate) method: Option<String>,
+    /// A header to send; may be given again
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = values::header)]
+    pub(crate) headers: Vec<Header>,
+    /// The body: text, or @FILE
+    #[arg(short, long, value_name = "TEXT|@FILE", conflicts_with = "head")]
+    pub(crate) data: Option<String>,
+    /// Ask for the head only (method HEAD)
+    #[arg(short = 'I', long)]
+    pub(crate) head: bool,
+    /// Basic authentication
+    #[arg(short, long, value_name = "USER:PASS", value_parser = values::userinfo,
+          conflicts_with = "bearer")]
+    pub(crate) user: Option<Userinfo>,
+    /// Bearer authentication
+    #[arg(long, value_name = "TOKEN", value_parser = values::bearer)]
+    pub(crate) bearer: Option<String>,
+    /// The User-Agent header
+    #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::user_agent)]
+    pub(crate) user_agent: Option<Header>,
+
+    /// Connect to ADDR where a URL says HOST and PORT; may be given again
+    #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = values::resolve)]
+    pub(crate) resolve: Vec<Resolve>,
+    /// Name servers to ask in place of the system's
+    #[arg(long, value_name = "ADDR[:PORT],…", value_parser = values::servers)]
+    pub(crate) dns_servers: Option<Servers>,
+    /// Trust the certificate authorities in FILE (PEM) in place of the web's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// A certificate to show to servers (PEM)
+    #[arg(short = 'E', long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key (PEM) [default: in the certificate's file]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// Accept any certificate: anyone in between can read and change everything
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+
+    /// Connect to no private, loopback, link-local or otherwise special address, at any redirect
+    #[arg(long, conflicts_with = "demo")]
+    pub(crate) deny_private: bool,
+
+    /// Bytes of a body at most [default: 10 MiB where it is collected for --json, else none]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_body: Option<u64>,
+    /// Bytes of a response's head at most [default: 64 KiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_head: Option<NonZeroUsize>,
+
+    /// Write bodies to a file, a directory (ends in /, or is there), or a template with {host},
+    /// {path}, {n}, {id}
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print one JSON object per job
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print results in the order of the input
+    #[arg(long)]
+    pub(crate) ordered: bool,
+    /// Receive bodies, but neither print nor keep them
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) no_body: bool,
+    /// Count a status of 400 or more as a failure, and do not print or keep its body
+    #[arg(short, long)]
+    pub(crate) fail: bool,
+    /// Neither progress nor summary
+    #[arg(short, long)]
+    pub(crate) silent: bool,
+    /// Say more of each fetch on standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+const USAGE: &str = "fetch [OPTIONS] URL…\n       fetch [OPTIONS] --input FILE\n       \
+                     fetch [OPTIONS] --jobs FILE\n       fetch [OPTIONS] --demo [N]";
+
+impl Args {
+    /// The process's own command line, or the status to exit with: its help or version, or what
+    /// is wrong with it, was printed.
+    pub(crate) fn from_command_line() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            let error = without_secret(error);
+            if error.use_stderr() {
+                eprintln!("fetch: {}", one_line(&error));
+                return ExitCode::from(USAGE_EXIT);
+            }
+            // Help into a closed pipe is no failure.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        })
+    }
+
+    /// The value, which has a default.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency.map_or(64, NonZeroUsize::get)
+    }
+}
+
+/// Without the value where the option takes a secret.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    let option = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if SECRET_OPTIONS.iter().any(|secret| option.starts_with(secret)) {
+        let hidden = ContextValue::String("...".to_owned());
+        let _ = error.insert(ContextKind::InvalidValue, hidden);
+    }
+    error
+}
+
+/// What clap says in several lines, without its usage text.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    let said = said.replace(|c: char| c.is_control() && !c.is_whitespace(), "\u{FFFD}");
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let line = words.join(" ");
+    format!("{} (see fetch --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+const SECRET_OPTIONS: [&str; 4] = ["--header", "--user", "--bearer", "--data"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, String> {
+        let words = std::iter::once("fetch").chain(words.split_whitespace());
+        Args::try_parse_from(words).map_err(|error| one_line(&without_secret(error)))
+    }
+
+    #[test]
+    fn both_names_of_an_option_are_taken() {
+        for words in ["-m 1.5 u", "--max-time 1.5 u", "--timeout 1.5 u"] {
+            assert_eq!(parse(words).unwrap().max_time.unwrap().0.as_millis(), 1_500, "{words}");
+        }
+        for words in ["--retry 3 u", "--retries 3 u"] {
+            assert_eq!(parse(words).unwrap().retries, Some(3), "{words}");
+        }
+        for words in ["--max-redirs 3 u", "--max-redirects 3 u"] {
+            assert_eq!(parse(words).unwrap().max_redirects, Some(3), "{words}");
+        }
+    }
+
+    #[test]
+    fn the_demo_has_a_number_of_its_own() {
+        assert_eq!(parse("--demo").unwrap().demo, Some(500));
+        assert_eq!(parse("--demo 20").unwrap().demo, Some(20));
+        assert_eq!(parse("--demo --json").unwrap().demo, Some(500));
+        assert!(parse("--demo 0").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_one_line_that_names_it() {
+        for (words, named) in [
+            ("--nope u", "--nope"),
+            ("--proxy x u", "--proxy"),
+            ("-m x u", "--max-time"),
+            ("-m -1 u", "-1"),
+            ("-c 0 u", "--concurrency"),
+            ("-c u", "--concurrency"),
+            ("-X G<T u", "--request"),
+            ("-H nocolon u", "--header"),
+            ("-H Host:x u", "--header"),
+            ("-u nocolon u", "--user"),
+            ("--resolve a:b:c u", "--resolve"),
+            ("--dns-servers x u", "--dns-servers"),
+            ("--key k u", "--cert"),
+            ("-i a --jobs b", "--jobs"),
+            ("-i a u", "--input"),
+            ("--max-body 1k u", "--max-body"),
+            ("--demo --deny-private", "--deny-private"),
+        ] {
+            let line = parse(words).err().unwrap();
+            assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_used_is_not_repeated() {
+        for words in [
+            "-u canary u",
+            "--user=canary u",
+            "-H canary u",
+            "-H Bearer:canary\u{1} u",
+            "-HAuthorization:Bearer\u{1}canary u",
+            "--bearer canary\u{7} u",
+        ] {
+            let line = parse(words).err().unwrap();
+            assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_options_are_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,384 @@
+//! One URL or one JSON line in, one request out, or why it cannot be one.
+//!
+//! The command line's options are the defaults; what a job says itself wins. A field that is not
+//! known is refused, so that a typing error is never silence.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+use whippet::url::Url;
+use whippet::{Error, Kind, Phase, Request, Resolve};
+
+use super::values::{self, Header, Seconds, Userinfo};
+
+/// What jobs are made with, out of the command line. Limits, redirects, retries and TLS are the
+/// reactor's settings and not repeated here.
+#[derive(Clone, Default)]
+pub(crate) struct Defaults {
+    pub(crate) method: Option<String>,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) auth: Option<Auth>,
+    /// Most bytes of a body that is streamed.
+    pub(crate) body_bytes_max: Option<u64>,
+    /// Whether the reactor gathers bodies.
+    pub(crate) collect: bool,
+}
+
+/// How a request says who asks.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Auth {
+    Basic(Userinfo),
+    Bearer(String),
+}
+
+/// One piece of work: what it is called, and its request, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: Option<Value>,
+    /// As it was given; `None` where a line gave none that could be read.
+    pub(crate) url: Option<Box<str>>,
+    pub(crate) request: Result<Request, Failure>,
+}
+
+/// Why there is no complete response, in the words that are printed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: &'static str,
+    pub(crate) phase: &'static str,
+    pub(crate) message: String,
+}
+
+impl Job {
+    /// A request of one URL.
+    pub(crate) fn from_url(url: &str, defaults: &Defaults) -> Self {
+        let spec = Spec { url: Some(url.into()), ..Spec::default() };
+        spec.into_job(defaults)
+    }
+
+    /// A line of JSON.
+    pub(crate) fn from_line(line: &[u8], defaults: &Defaults) -> Self {
+        let mut spec = Spec::default();
+        match spec.read(line) {
+            Ok(()) => spec.into_job(defaults),
+            Err(message) => Self::unfit(spec.id, spec.url, message),
+        }
+    }
+
+    /// Something that cannot be read as a job.
+    pub(crate) fn unfit(id: Option<Value>, url: Option<Box<str>>, message: String) -> Self {
+        Self { id, url, request: Err(Failure::invalid(message)) }
+    }
+}
+
+impl Failure {
+    pub(crate) fn invalid(message: String) -> Self {
+        Self::new(Kind::InvalidRequest, Phase::Request, message)
+    }
+
+    pub(crate) fn new(kind: Kind, phase: Phase, message: String) -> Self {
+        Self { kind: kind.as_str(), phase: phase.as_str(), message }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self::new(error.kind(), error.phase(), error.to_string())
+    }
+}
+
+/// What a job says.
+#[derive(Default)]
+struct Spec {
+    id: Option<Value>,
+    url: Option<Box<str>>,
+    method: Option<String>,
+    headers: Vec<Header>,
+    body: Option<Vec<u8>>,
+    timeout: Option<Seconds>,
+    follow: Option<bool>,
+    retries: Option<u32>,
+    resolve: Vec<Resolve>,
+    auth: Option<Auth>,
+}
+
+impl Spec {
+    /// Takes a line's fields. After an error, `id` and `url` are there if they could be read.
+    fn read(&mut self, line: &[u8]) -> Result<(), String> {
+        let value = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
+        let Value::Object(mut fields) = value else {
+            return Err("a job is a JSON object".to_owned());
+        };
+        self.id = fields.shift_remove("id");
+        if let Some(url) = fields.shift_remove("url") {
+            self.url = Some(text("url", url)?.into());
+        }
+        for (name, value) in fields {
+            if !value.is_null() {
+                self.take(&name, value)?;
+            }
+        }
+        if self.url.is_none() {
+            return Err("the field url is missing".to_owned());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, value: Value) -> Result<(), String> {
+        match name {
+            "method" => self.method = Some(text(name, value)?),
+            "headers" => self.headers = headers(&value).ok_or_else(not_headers)?,
+            "body" | "body_base64" if self.body.is_some() => {
+                return Err("body and body_base64 exclude one another".to_owned());
+            }
+            "body" => self.body = Some(text(name, value)?.into_bytes()),
+            "body_base64" => {
+                let decoded = BASE64.decode(text(name, value)?);
+                self.body = Some(decoded.map_err(|error| format!("body_base64: {error}"))?);
+            }
+            "timeout" => {
+                let number = value.as_f64().ok_or("timeout is not a number of seconds")?;
+                self.timeout = Some(values::span(number).map_err(|e| format!("timeout: {e}"))?);
+            }
+            "follow" => self.follow = Some(value.as_bool().ok_or("follow is not true or false")?),
+            "retries" => {
+                let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+                self.retries = Some(number.ok_or("retries is not a number of attempts")?);
+            }
+            "resolve" => self.resolve = overrides(&value)?,
+            "auth" => self.auth = Some(auth(&value)?),
+            unknown => return Err(format!("unknown field {unknown:?}")),
+        }
+        Ok(())
+    }
+
+    fn into_job(self, defaults: &Defaults) -> Job {
+        let request = self.request(defaults).map_err(|error| Failure::from(&error));
+        Job { id: self.id, url: self.url, request }
+    }
+
+    fn request(&self, defaults: &Defaults) -> Result<Request, Error> {
+        let body = self.body.as_ref().or(defaults.body.as_ref());
+        let method = self.method.as_ref().or(defaults.method.as_ref());
+        let method = method.map_or(if body.is_some() { "POST" } else { "GET" }, String::as_str);
+        let url = self.url.as_deref().unwrap_or_default();
+        let mut request = match self.url_without_credentials(url) {
+            Some(parsed) => Request::for_url(method, parsed)?,
+            None => Request::new(method, url)?,
+        };
+        for (name, value) in &self.headers {
+            request = request.header(name, value)?;
+        }
+        request = authorized(request, self.auth.as_ref())?;
+        for (name, value) in &defaults.headers {
+            let from_url =
+                name.eq_ignore_ascii_case("authorization") && request.header_value(name).is_some();
+            if !from_url && !self.gives(name) {
+                request = request.header(name, value)?;
+            }
+        }
+        request = authorized(request, defaults.auth.as_ref())?;
+        if self.body.is_none() && body.is_some() && request.header_value("content-type").is_none() {
+            // As curl's -d has it.
+            request = request.header("Content-Type", "application/x-www-form-urlencoded")?;
+        }
+        if let Some(body) = body {
+            request = request.body(body.clone());
+        }
+        self.limited(request, defaults)
+    }
+
+    fn limited(&self, mut request: Request, defaults: &Defaults) -> Result<Request, Error> {
+        if let Some(Seconds(total)) = self.timeout {
+            request = request.timeout(total);
+        }
+        if let Some(follow) = self.follow {
+            request = request.follow(follow);
+        }
+        if let Some(retries) = self.retries {
+            request = request.retries(retries);
+        }
+        if let (Some(bytes), false) = (defaults.body_bytes_max, defaults.collect) {
+            request = request.body_bytes_max(bytes);
+        }
+        for Resolve { host, port, address } in &self.resolve {
+            request = request.resolve(host, *port, *address)?;
+        }
+        Ok(request.collect(defaults.collect))
+    }
+
+    /// The URL without user name and password, where the job itself says who asks: they would
+    /// become an Authorization header of their own.
+    fn url_without_credentials(&self, url: &str) -> Option<Url> {
+        if self.auth.is_none() && !self.gives("authorization") {
+            return None;
+        }
+        let mut parsed = Url::parse(url).ok()?;
+        parsed.set_username("").ok()?;
+        parsed.set_password(None).ok()?;
+        Some(parsed)
+    }
+
+    fn gives(&self, name: &str) -> bool {
+        self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name))
+            || (self.auth.is_some() && name.eq_ignore_ascii_case("authorization"))
+    }
+}
+
+/// Adds an Authorization where there is none.
+fn authorized(request: Request, auth: Option<&Auth>) -> Result<Request, Error> {
+    match auth {
+        Some(Auth::Basic(Userinfo { user, password })) => Ok(request.basic_auth(user, password)),
+        Some(Auth::Bearer(token)) => request.bearer_auth(token),
+        None => Ok(request),
+    }
+}
+
+/// serde_json's words, without the line that it counts itself.
+fn not_json(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let said = said.split(" at line ").next().unwrap_or_default();
+    format!("not JSON: {said} at column {}", error.column())
+}
+
+fn text(name: &str, value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(format!("{name} is not a string")),
+    }
+}
+
+fn not_headers() -> String {
+    "headers is not a list of [name, value]".to_owned()
+}
+
+fn headers(value: &Value) -> Option<Vec<Header>> {
+    let pair = |pair: &Value| match pair.as_array()?.as_slice() {
+        [name, value] => Some((name.as_str()?.to_owned(), value.as_str()?.to_owned())),
+        _ => None,
+    };
+    value.as_array()?.iter().map(pair).collect()
+}
+
+fn overrides(value: &Value) -> Result<Vec<Resolve>, String> {
+    let fields = value.as_object().ok_or("resolve is not {\"host:port\": \"ip\"}")?;
+    let one = |(name, address): (&String, &Value)| {
+        let address = address.as_str().ok_or_else(|| format!("{name:?} has no address"))?;
+        values::resolve_to(name, address)
+    };
+    fields.iter().map(one).collect::<Result<_, _>>().map_err(|error| format!("resolve: {error}"))
+}
+
+fn auth(value: &Value) -> Result<Auth, String> {
+    let wanted = "auth is not {\"basic\": \"user:pass\"} or {\"bearer\": \"token\"}";
+    let fields = value.as_object().ok_or(wanted)?;
+    let mut fields = fields.iter();
+    let (Some((scheme, secret)), None) = (fields.next(), fields.next()) else {
+        return Err(wanted.to_owned());
+    };
+    let secret = secret.as_str().ok_or(wanted)?;
+    match scheme.as_str() {
+        "basic" => values::userinfo(secret).map(Auth::Basic),
+        "bearer" => values::bearer(secret).map(Auth::Bearer),
+        unknown => return Err(format!("auth: unknown scheme {unknown:?}")),
+    }
+    .map_err(|error| format!("auth: {error}"))
+}
+
+#[cfg(test)]
+mod model;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(line: &str, defaults: &Defaults) -> Job {
+        Job::from_line(line.as_bytes(), defaults)
+    }
+
+    fn refusal(line: &str) -> Failure {
+        job(line, &Defaults::default()).request.unwrap_err()
+    }
+
+    #[test]
+    fn a_job_says_its_method_or_its_body_does() {
+        let none = Defaults::default();
+        let method = |line: &str| job(line, &none).request.unwrap().method().to_string();
+        assert_eq!(method(r#"{"url":"http://a.example/"}"#), "GET");
+        assert_eq!(method(r#"{"url":"http://a.example/","body":""}"#), "POST");
+        assert_eq!(method(r#"{"url":"http://a.example/","body_base64":"AAE="}"#), "POST");
+        assert_eq!(method(r#"{"url":"http://a.example/","body":"x","method":"PUT"}"#), "PUT");
+        assert_eq!(method(r#"{"url":"http://a.example/","method":null}"#), "GET");
+        let head = Defaults { method: Some("HEAD".into()), ..Defaults::default() };
+        assert_eq!(job(r#"{"url":"http://a/"}"#, &head).request.unwrap().method(), "HEAD");
+    }
+
+    #[test]
+    fn a_jobs_own_header_replaces_the_default_of_its_name() {
+        let defaults = Defaults {
+            headers: vec![("X-A".into(), "default".into()), ("X-B".into(), "default".into())],
+            auth: Some(Auth::Bearer("default".into())),
+            ..Defaults::default()
+        };
+        let line =
+            r#"{"url":"http://u:p@a.example/","headers":[["x-a","own"],["Authorization","own"]]}"#;
+        let request = job(line, &defaults).request.unwrap();
+        let value = |name| request.header_value(name).map(String::from_utf8_lossy);
+        assert_eq!(value("X-A").unwrap(), "own");
+        assert_eq!(value("X-B").unwrap(), "default");
+        assert_eq!(value("Authorization").unwrap(), "own");
+        let line = r#"{"url":"http://u:p@a.example/","auth":{"bearer":"own"}}"#;
+        let request = job(line, &defaults).request.unwrap();
+        assert_eq!(request.header_value("authorization").unwrap(), b"Bearer own");
+    }
+
+    #[test]
+    fn repeated_default_headers_are_all_sent() {
+        let twice = vec![("X-A".to_owned(), "1".to_owned()), ("X-A".to_owned(), "2".to_owned())];
+        let defaults = Defaults { headers: twice, ..Defaults::default() };
+        let request = Job::from_url("http://u:p@a.example/", &defaults).request.unwrap();
+        assert_eq!(request.header_value("x-a").unwrap(), b"1");
+    }
+
+    #[test]
+    fn what_is_no_job_is_said_in_one_line_and_keeps_its_id() {
+        for (line, named) in [
+            ("", "not JSON"),
+            ("{", "column 1"),
+            ("[]", "object"),
+            ("{}", "url is missing"),
+            (r#"{"url":7}"#, "url"),
+            (r#"{"url":"http://a/","ulr":1}"#, "\"ulr\""),
+            (r#"{"url":"http://a/","proxy":"http://b"}"#, "\"proxy\""),
+            (r#"{"url":"http://a/","decode":true}"#, "\"decode\""),
+            (r#"{"url":"http://a/","timeout":"1"}"#, "timeout"),
+            (r#"{"url":"http://a/","timeout":-1}"#, "timeout"),
+            (r#"{"url":"http://a/","retries":-1}"#, "retries"),
+            (r#"{"url":"http://a/","retries":99999999999}"#, "retries"),
+            (r#"{"url":"http://a/","follow":1}"#, "follow"),
+            (r#"{"url":"http://a/","headers":{"a":"b"}}"#, "headers"),
+            (r#"{"url":"http://a/","headers":[["a"]]}"#, "headers"),
+            (r#"{"url":"http://a/","body":"x","body_base64":"AA=="}"#, "body_base64"),
+            (r#"{"url":"http://a/","body_base64":"?"}"#, "body_base64"),
+            (r#"{"url":"http://a/","resolve":{"a":"::1"}}"#, "resolve"),
+            (r#"{"url":"http://a/","resolve":{"a:80":"b"}}"#, "resolve"),
+            (r#"{"url":"http://a/","resolve":{"a:80":"1\n2"}}"#, "resolve"),
+            (r#"{"url":"http://a/","resolve":{"a\n:80":"1","b\n":"::1"}}"#, "resolve"),
+            (r#"{"url":"http://a/","resolve":{"a\n:80":[]}}"#, "resolve"),
+            (r#"{"url":"http://a/","auth":{"digest":"a:b"}}"#, "digest"),
+            (r#"{"url":"http://a/","auth":{"basic":"a"}}"#, "auth"),
+            (r#"{"url":"http://a/","auth":{}}"#, "auth"),
+        ] {
+            let failure = refusal(line);
+            assert_eq!((failure.kind, failure.phase), ("invalid_request", "request"), "{line}");
+            assert!(failure.message.contains(named), "{line}: {}", failure.message);
+            assert!(!failure.message.contains('\n'));
+        }
+        let kept = job(r#"{"id":[1,{"b":2,"a":1}],"url":"http://a/","x":1}"#, &Defaults::default());
+        assert_eq!(kept.id.unwrap().to_string(), r#"[1,{"b":2,"a":1}]"#);
+        assert_eq!(kept.url.as_deref(), Some("http://a/"));
+        assert_eq!(refusal(r#"{"url":"ftp://a/"}"#).kind, "invalid_url");
+        let deep = format!(r#"{{"id":{}"#, "[".repeat(100_000));
+        assert_eq!(refusal(&deep).kind, "invalid_request");
+    }
+}

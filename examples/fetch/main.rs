@@ -1,0 +1,61 @@
+//! `fetch`: the fetcher people type and programs drive, and the library's reference embedding.
+//!
+//! In go URLs, job lines or the embedded demo; out come bodies, files, lines or JSON records. One
+//! thread and one loop carry it: [`run`] holds the reactor inside a poll of the program's own,
+//! beside the signal pipe and standard input and output. Unix only, for those descriptors.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `cli`, `values` | the command line and what its values may be |
+//! | `setup` | the reactor's settings and the jobs' defaults, out of the command line |
+//! | `lines`, `stdio`, `source`, `jobs` | bytes in, lines, jobs, requests |
+//! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
+//! | `record`, `output`, `files` | results as text, their way out, bodies in files |
+//! | `progress`, `summary` | what standard error shows |
+//! | `demo`, `origin` | the demo's endpoints, and the server behind them |
+#![forbid(unsafe_code)]
+
+mod cli;
+mod demo;
+mod desk;
+mod files;
+mod jobs;
+mod lines;
+mod origin;
+mod output;
+mod progress;
+mod record;
+mod run;
+mod setup;
+mod signals;
+mod source;
+mod stdio;
+mod summary;
+mod values;
+
+use std::process::ExitCode;
+
+use cli::Args;
+use run::Ending;
+
+/// A command line, a file or a setting that cannot be used.
+const USAGE_EXIT: u8 = 2;
+/// What a shell reports for a program that SIGINT ended.
+const INTERRUPT_EXIT: u8 = 130;
+
+fn main() -> ExitCode {
+    let args = match Args::from_command_line() {
+        Ok(args) => args,
+        Err(exit) => return exit,
+    };
+    let ended = setup::prepare(args).and_then(run::Run::new).map(run::Run::until_the_end);
+    match ended {
+        Ok(Ending::AllSucceeded) => ExitCode::SUCCESS,
+        Ok(Ending::SomeFailed) => ExitCode::FAILURE,
+        Ok(Ending::Interrupted) => ExitCode::from(INTERRUPT_EXIT),
+        Err(message) => {
+            eprintln!("fetch: {message}");
+            ExitCode::from(USAGE_EXIT)
+        }
+    }
+}

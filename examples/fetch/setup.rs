@@ -1,0 +1,309 @@
+//! From the command line to what the run is made of: the reactor's settings, the jobs' defaults,
+//! where jobs come from, what is printed.
+//!
+//! Everything that can be found wrong before the first fetch is found here, and said in one line.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use whippet::{Limit, Roots, Settings, TlsSettings};
+
+use super::cli::Args;
+use super::demo::Demo;
+use super::files::Files;
+use super::jobs::{Auth, Defaults};
+use super::source::{Format, name_of};
+use super::values::Seconds;
+
+/// What a run is made of.
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    /// The options that gave certificates and keys, for messages about them; empty for none.
+    pub(crate) tls_files: String,
+    pub(crate) defaults: Defaults,
+    pub(crate) way: Way,
+    pub(crate) print: Print,
+    pub(crate) files: Option<Files>,
+    pub(crate) ordered: bool,
+    pub(crate) fail: bool,
+    pub(crate) silent: bool,
+    pub(crate) verbose: bool,
+}
+
+/// Where jobs come from.
+pub(crate) enum Way {
+    Urls(Vec<String>),
+    Lines(PathBuf, Format),
+    Demo(Demo),
+}
+
+/// What standard output is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Print {
+    /// A JSON object for each job, its body in it or not.
+    Json {
+        bodies: bool,
+    },
+    /// A line for each job.
+    Lines,
+    /// The body of the one URL.
+    Body,
+    /// The head of the one URL.
+    Head,
+    Nothing,
+}
+
+/// The plan of this command line, or what is wrong with it.
+pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
+    let is_single = args.urls.len() == 1;
+    let print = print_of(&args, is_single);
+    let files = args.output.as_deref().map(|path| Files::new(path, is_single)).transpose()?;
+    let mut settings = settings_of(&args)?;
+    let tls_files = tls_files(&args);
+    let defaults = defaults_of(&mut args, print == Print::Json { bodies: true })?;
+    if files.is_some() {
+        leave_descriptors(&mut settings, descriptors_max());
+    }
+    let way = match (args.input, args.jobs, args.demo) {
+        (Some(path), _, _) => Way::Lines(path, Format::Urls),
+        (_, Some(path), _) => Way::Lines(path, Format::Jobs),
+        (_, _, Some(fetches)) => Way::Demo(Demo::start(fetches, &defaults, &mut settings)?),
+        _ if args.urls.is_empty() => {
+            return Err("nothing to fetch: give a URL, --input, --jobs or --demo".to_owned());
+        }
+        _ => Way::Urls(args.urls),
+    };
+    let (ordered, fail) = (args.ordered, args.fail);
+    let (silent, verbose) = (args.silent, args.verbose);
+    Ok(Plan { settings, tls_files, defaults, way, print, files, ordered, fail, silent, verbose })
+}
+
+fn print_of(args: &Args, is_single: bool) -> Print {
+    if args.json {
+        return Print::Json { bodies: !args.no_body && args.output.is_none() };
+    }
+    if args.demo.is_some() {
+        return Print::Nothing;
+    }
+    match (is_single, args.output.is_some(), args.no_body, args.head) {
+        (true, true, _, _) => Print::Nothing,
+        (true, false, false, true) => Print::Head,
+        (true, false, false, false) => Print::Body,
+        _ => Print::Lines,
+    }
+}
+
+fn settings_of(args: &Args) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    settings.concurrency = args.concurrency();
+    settings.per_origin = args.per_host.map(std::num::NonZeroUsize::get);
+    if let Some(Seconds(total)) = args.max_time {
+        settings.timeouts.set(Limit::Total, (total != Duration::MAX).then_some(total));
+    }
+    if let Some(Seconds(connect)) = args.connect_timeout {
+        settings.timeouts.set(Limit::Connect, (connect != Duration::MAX).then_some(connect));
+    }
+    settings.retries = args.retries.unwrap_or(if args.jobs.is_some() { 0 } else { 2 });
+    settings.follow = !args.no_follow;
+    settings.deny_private = args.deny_private;
+    if let Some(hops) = args.max_redirects {
+        settings.redirects_max = hops;
+    }
+    if let Some(bytes) = args.max_body {
+        settings.body_bytes_max = bytes;
+    }
+    if let Some(bytes) = args.max_head {
+        settings.head_bytes_max = bytes.get();
+    }
+    // The program has a bound of its own.
+    settings.waiting_requests_max = usize::MAX;
+    settings.resolve = args.resolve.clone();
+    if let Some(servers) = &args.dns_servers {
+        settings.dns_servers = servers.0.clone();
+    }
+    settings.tls = Arc::new(tls_of(args)?);
+    Ok(settings)
+}
+
+/// Every body in a file takes a descriptor beside its connection's; the reactor knows only of its
+/// own. Where the process may not have that many, fewer fetches run at once.
+fn leave_descriptors(settings: &mut Settings, descriptors_max: usize) {
+    let available = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
+    let wanted = settings.concurrency.saturating_mul(2) + settings.idle_connections_max;
+    if wanted > available {
+        settings.concurrency = settings.concurrency.min(available / 3).max(1);
+        settings.idle_connections_max = settings.idle_connections_max.min(settings.concurrency);
+    }
+}
+
+/// The soft limit on open files, where the system tells it in a file; else what all have.
+fn descriptors_max() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or(DESCRIPTORS_USUAL)
+}
+
+fn tls_of(args: &Args) -> Result<TlsSettings, String> {
+    let mut tls = TlsSettings::new();
+    if let Some(path) = &args.cacert {
+        let pem = read_pem("--cacert", path, CERTIFICATE)?;
+        tls = tls.with_roots(Roots::OnlyAdded).add_ca_pem(pem);
+    }
+    if let Some(path) = &args.cert {
+        let chain = read_pem("--cert", path, CERTIFICATE)?;
+        let key = match &args.key {
+            Some(path) => read_pem("--key", path, PRIVATE_KEY)?,
+            None => read_pem("--cert", path, PRIVATE_KEY)?,
+        };
+        tls = tls.with_client_certificate(chain, key);
+    }
+    if args.insecure {
+        tls = tls.danger_accept_invalid_certificates(true);
+    }
+    Ok(tls)
+}
+
+fn tls_files(args: &Args) -> String {
+    let given = [("--cacert", &args.cacert), ("--cert", &args.cert), ("--key", &args.key)];
+    let named = given.iter().filter_map(|(option, path)| {
+        path.as_ref().map(|path| format!("{option} {}", path.display()))
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// Reads a PEM file, which has such a section.
+fn read_pem(option: &str, path: &Path, section: &str) -> Result<Vec<u8>, String> {
+    let pem = fs::read(path).map_err(|error| format!("{option} {}: {error}", path.display()))?;
+    if !String::from_utf8_lossy(&pem).contains(&format!("{section}-----")) {
+        return Err(format!("{option} {}: no {section} in PEM", path.display()));
+    }
+    Ok(pem)
+}
+
+fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
+    let mut headers = std::mem::take(&mut args.headers);
+    if let Some((name, value)) = args.user_agent.take()
+        && !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(&name))
+    {
+        headers.push((name, value));
+    }
+    let body = args.data.take().map(|data| body_of(data, args)).transpose()?;
+    let auth = args.user.take().map(Auth::Basic).or(args.bearer.take().map(Auth::Bearer));
+    let method = if args.head { Some("HEAD".to_owned()) } else { args.method.take() };
+    let body_bytes_max = args.max_body;
+    Ok(Defaults { method, headers, body, auth, body_bytes_max, collect })
+}
+
+/// The text, or with @ the bytes of a file; `@-` is standard input, read to its end.
+fn body_of(data: String, args: &Args) -> Result<Vec<u8>, String> {
+    let Some(path) = data.strip_prefix('@') else { return Ok(data.into_bytes()) };
+    let path = Path::new(path);
+    let explain = |error: io::Error| format!("--data @{}: {error}", path.display());
+    if path != Path::new("-") {
+        return fs::read(path).map_err(explain);
+    }
+    let is_input = |given: &Option<PathBuf>| given.as_deref() == Some(Path::new("-"));
+    if is_input(&args.input) || is_input(&args.jobs) {
+        return Err(format!("--data @-: {} has the jobs", name_of(path)));
+    }
+    let mut body = Vec::new();
+    io::stdin().read_to_end(&mut body).map_err(explain)?;
+    Ok(body)
+}
+
+/// Standard streams, polls, signals, name servers and input.
+const DESCRIPTORS_RESERVED: usize = 24;
+const DESCRIPTORS_USUAL: usize = 256;
+const CERTIFICATE: &str = "CERTIFICATE";
+const PRIVATE_KEY: &str = "PRIVATE KEY";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn plan(words: &str) -> Result<Plan, String> {
+        let words = std::iter::once("fetch").chain(words.split_whitespace());
+        prepare(Args::try_parse_from(words).unwrap())
+    }
+
+    #[test]
+    fn what_is_printed_follows_from_what_is_asked() {
+        for (words, print) in [
+            ("u", Print::Body),
+            ("-I u", Print::Head),
+            ("-o f u", Print::Nothing),
+            ("--no-body u", Print::Lines),
+            ("u v", Print::Lines),
+            ("-I u v", Print::Lines),
+            ("-o d/ u v", Print::Lines),
+            ("-i list", Print::Lines),
+            ("--json u", Print::Json { bodies: true }),
+            ("--json --no-body u", Print::Json { bodies: false }),
+            ("--json -o d/ u", Print::Json { bodies: false }),
+        ] {
+            assert_eq!(plan(words).unwrap().print, print, "{words}");
+        }
+    }
+
+    #[test]
+    fn jobs_are_not_retried_unless_asked() {
+        assert_eq!(plan("u").unwrap().settings.retries, 2);
+        assert_eq!(plan("--jobs -").unwrap().settings.retries, 0);
+        assert_eq!(plan("--jobs - --retry 1").unwrap().settings.retries, 1);
+    }
+
+    #[test]
+    fn no_limit_is_none() {
+        let settings = plan("-m 0 --connect-timeout 0.5 u").unwrap().settings;
+        assert_eq!(settings.timeouts.get(Limit::Total), None);
+        assert_eq!(settings.timeouts.get(Limit::Connect), Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn files_leave_descriptors_for_connections() {
+        let mut settings = Settings::default();
+        leave_descriptors(&mut settings, 1 << 20);
+        assert_eq!(settings.concurrency, Settings::default().concurrency);
+        leave_descriptors(&mut settings, 64);
+        assert!(settings.concurrency * 2 + settings.idle_connections_max <= 64);
+        leave_descriptors(&mut settings, 3);
+        assert_eq!(settings.concurrency, 1);
+        assert!(descriptors_max() > DESCRIPTORS_RESERVED);
+    }
+
+    #[test]
+    fn what_cannot_be_used_names_the_option_and_the_file() {
+        for (words, named) in [
+            ("", "nothing to fetch"),
+            ("-o one u v", "-o one"),
+            ("-o one -i list", "-o one"),
+            ("-o {x} u", "{x}"),
+            ("--cacert /nowhere u", "--cacert /nowhere"),
+            ("--cacert /dev/null u", "no CERTIFICATE"),
+            ("--cert /nowhere u", "--cert /nowhere"),
+            ("-d @/nowhere u", "--data @/nowhere"),
+            ("-d @- -i -", "--data @-"),
+        ] {
+            let line = plan(words).err().unwrap();
+            assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_sent_as_a_form_unless_said_otherwise() {
+        use super::super::jobs::Job;
+        let type_of = |words: &str| {
+            let request = Job::from_url("http://a/", &plan(words).unwrap().defaults).request;
+            let request = request.unwrap();
+            assert_eq!(request.method(), "POST");
+            String::from_utf8(request.header_value("content-type").unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(type_of("-d x u"), "application/x-www-form-urlencoded");
+        assert_eq!(type_of("-d x -H content-type:a/b u"), "a/b");
+    }
+}

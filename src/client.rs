@@ -1,0 +1,532 @@
+//! The top: a session for those who want answers rather than events.
+//!
+//! In go requests; out come whole responses, one, in order, or as they complete. Everything is
+//! done on the caller's thread, inside these calls, by one [`Reactor`].
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+
+use url::Url;
+
+use crate::error::{Error, Kind, Phase};
+use crate::reactor::{Event, FetchId, Full, Reactor};
+use crate::request::{Header, IntoRequest, Request};
+use crate::response::Response;
+use crate::settings::Settings;
+
+/// A session: connections, names and TLS sessions are shared by all that it fetches.
+///
+/// Every outcome is a value. A status of 404 is an answer; a refused connection is an [`Error`];
+/// neither ever touches another fetch.
+///
+/// ```no_run
+/// use whippet::Client;
+///
+/// let mut client = Client::new()?;
+/// let page = client.get("https://www.example.com/")?;
+/// println!("{} {} bytes", page.status(), page.body().len());
+///
+/// for answer in client.gather(["http://127.0.0.1/a", "http://127.0.0.1/b"]) {
+///     match answer {
+///         Ok(response) => println!("{} {}", response.status(), response.url()),
+///         Err(error) => println!("{error}"),
+///     }
+/// }
+/// # Ok::<(), whippet::Error>(())
+/// ```
+pub struct Client {
+    reactor: Reactor,
+    /// Put behind a request's own where it has none of that name.
+    headers: Vec<Header>,
+    base_url: Option<Url>,
+    /// What [`Client::submit`] took and has not been told of.
+    loose: Roster,
+    /// Those of them that have ended.
+    done: VecDeque<Completed>,
+    submitted: usize,
+}
+
+/// Making one.
+impl Client {
+    /// A client with the default [`Settings`].
+    ///
+    /// # Errors
+    /// As [`Reactor::new`].
+    pub fn new() -> Result<Self, Error> {
+        Self::with_settings(Settings::default())
+    }
+
+    /// A client with other limits, caps or TLS choices.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`].
+    pub fn with_settings(settings: Settings) -> Result<Self, Error> {
+        Ok(Self {
+            reactor: Reactor::new(settings)?,
+            headers: Vec::new(),
+            base_url: None,
+            loose: Roster::default(),
+            done: VecDeque::new(),
+            submitted: 0,
+        })
+    }
+
+    /// URLs given as text may be relative to `url` from now on.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidUrl`].
+    pub fn base_url(mut self, url: &str) -> Result<Self, Error> {
+        self.base_url = Some(Request::get(url)?.url().clone());
+        Ok(self)
+    }
+
+    /// Sends a header with every request that has none of this name.
+    ///
+    /// # Errors
+    /// As [`Request::header`].
+    pub fn default_header(
+        mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Self, Error> {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let value = crate::field::check_header(name, value).map_err(|refused| {
+            Error::new(Kind::InvalidRequest, Phase::Request, refused.to_string())
+        })?;
+        self.headers.push((name.into(), value.into()));
+        Ok(self)
+    }
+
+    /// A request with the session's base URL and headers, to be added to.
+    ///
+    /// # Errors
+    /// As [`Request::new`].
+    pub fn request(&self, method: &str, url: &str) -> Result<Request, Error> {
+        let request = Request::relative(method, self.base_url.as_ref(), url)?;
+        Ok(request.or_headers(&self.headers))
+    }
+}
+
+/// One at a time.
+impl Client {
+    /// GET.
+    ///
+    /// # Errors
+    /// Whatever kept the response from being complete.
+    pub fn get(&mut self, url: &str) -> Result<Response, Error> {
+        let request = self.request("GET", url);
+        self.fetch(request)
+    }
+
+    /// HEAD.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn head(&mut self, url: &str) -> Result<Response, Error> {
+        let request = self.request("HEAD", url);
+        self.fetch(request)
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn delete(&mut self, url: &str) -> Result<Response, Error> {
+        let request = self.request("DELETE", url);
+        self.fetch(request)
+    }
+
+    /// OPTIONS.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn options(&mut self, url: &str) -> Result<Response, Error> {
+        let request = self.request("OPTIONS", url);
+        self.fetch(request)
+    }
+
+    /// POST.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn post(&mut self, url: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
+        let request = self.request("POST", url).map(|request| request.body(body));
+        self.fetch(request)
+    }
+
+    /// PUT.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn put(&mut self, url: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
+        let request = self.request("PUT", url).map(|request| request.body(body));
+        self.fetch(request)
+    }
+
+    /// PATCH.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn patch(&mut self, url: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
+        let request = self.request("PATCH", url).map(|request| request.body(body));
+        self.fetch(request)
+    }
+
+    /// Any request.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn fetch(&mut self, request: impl IntoRequest) -> Result<Response, Error> {
+        let nothing = || Error::new(Kind::Cancelled, Phase::Request, "nothing was fetched");
+        let one = self.as_completed([request]).next();
+        one.map_or_else(|| Err(nothing()), |completed| completed.result)
+    }
+}
+
+/// Many at once.
+impl Client {
+    /// Fetches all of `requests` and gives their outcomes in the same order, errors in their
+    /// places: Python's `asyncio.gather(..., return_exceptions=True)`.
+    ///
+    /// ```no_run
+    /// # let mut client = whippet::Client::new()?;
+    /// let urls = (1..=1_000).map(|page| format!("http://127.0.0.1/{page}"));
+    /// let answers = client.gather(urls);
+    /// let failed = answers.iter().filter(|answer| answer.is_err()).count();
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    pub fn gather<I>(&mut self, requests: I) -> Vec<Result<Response, Error>>
+    where
+        I: IntoIterator,
+        I::Item: IntoRequest,
+    {
+        let mut answers = Vec::new();
+        for completed in self.as_completed(requests) {
+            if answers.len() <= completed.index {
+                answers.resize_with(completed.index + 1, || None);
+            }
+            answers[completed.index] = Some(completed.result);
+        }
+        // Every index is there: an iterator that ends has told of all that it took.
+        answers.into_iter().flatten().collect()
+    }
+
+    /// Fetches `requests`, endless if need be, and gives each outcome as it comes. At most four
+    /// times the concurrency is taken from `requests` ahead of the outcomes.
+    ///
+    /// Dropping the iterator cancels what it has begun and nothing else.
+    ///
+    /// ```no_run
+    /// # let mut client = whippet::Client::new()?;
+    /// let urls = (1..).map(|page| format!("http://127.0.0.1/{page}"));
+    /// for completed in client.as_completed(urls) {
+    ///     match completed.result {
+    ///         Ok(page) if page.status() == 404 => break,
+    ///         Ok(page) => println!("{}: {} bytes", completed.index, page.body().len()),
+    ///         Err(error) => println!("{}: {error}", completed.index),
+    ///     }
+    /// }
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    pub fn as_completed<I>(&mut self, requests: I) -> AsCompleted<'_, I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: IntoRequest,
+    {
+        AsCompleted {
+            client: self,
+            requests: requests.into_iter().fuse(),
+            held: None,
+            mine: Roster::default(),
+            refused: VecDeque::new(),
+            taken: 0,
+        }
+    }
+
+    /// Puts one request in line, for [`Self::next_completed`]: for those who find new URLs while
+    /// answers come.
+    ///
+    /// # Errors
+    /// [`Full`] gives the request back: take a [`Self::next_completed`] first.
+    ///
+    /// ```no_run
+    /// # use whippet::{Client, Request};
+    /// # fn links(_: &str) -> Vec<String> { Vec::new() }
+    /// let mut client = Client::new()?;
+    /// client.submit(Request::get("http://127.0.0.1/")?)?;
+    /// while let Some(completed) = client.next_completed() {
+    ///     let Ok(page) = completed.result else { continue };
+    ///     for link in links(&page.text()) {
+    ///         client.submit(Request::get(link)?)?;
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit(&mut self, request: Request) -> Result<FetchId, Box<Full>> {
+        let request = request.collect(true).or_headers(&self.headers);
+        let id = self.reactor.submit(request)?;
+        self.loose.insert(id, self.submitted);
+        self.submitted += 1;
+        Ok(id)
+    }
+
+    /// Sleeps until one of the submitted requests has ended. `None`: there is none left.
+    pub fn next_completed(&mut self) -> Option<Completed> {
+        loop {
+            if let Some(completed) = self.done.pop_front() {
+                return Some(completed);
+            }
+            if self.loose.is_empty() {
+                return None;
+            }
+            match self.next_end() {
+                Ok(Some(end)) => self.tell(end),
+                Ok(None) => {}
+                Err(error) => self.give_up(&error),
+            }
+        }
+    }
+
+    /// Ends a submitted request; it does not complete. `false`: it had ended.
+    pub fn cancel(&mut self, id: FetchId) -> bool {
+        self.loose.remove(id).is_some() && self.reactor.cancel(id)
+    }
+
+    /// The reactor that does the work.
+    pub fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    /// The next fetch that has ended, in this turn or after one sleep.
+    fn next_end(&mut self) -> io::Result<Option<End>> {
+        let end = self.next_end_of_this_turn();
+        if end.is_none() {
+            self.reactor.wait(None)?;
+        }
+        Ok(end)
+    }
+
+    fn next_end_of_this_turn(&mut self) -> Option<End> {
+        while let Some(event) = self.reactor.next_event() {
+            match event {
+                Event::Done { id, tag, response, .. } => {
+                    let whole = || Error::new(Kind::Io, Phase::Body, "the response was lost");
+                    let result = response.ok_or_else(whole);
+                    return Some(End { id, tag, result, partial: None });
+                }
+                Event::Failed { id, tag, error, partial, .. } => {
+                    return Some(End { id, tag, result: Err(error), partial });
+                }
+                // Collected requests have no other events.
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Keeps the end of a submitted request for [`Self::next_completed`].
+    fn tell(&mut self, end: End) {
+        if let Some(index) = self.loose.remove(end.id) {
+            self.done.push_back(end.at(index));
+        }
+    }
+
+    /// The system's poll has failed: nothing will ever end by itself.
+    fn give_up(&mut self, error: &io::Error) {
+        for (id, index) in self.loose.take() {
+            self.reactor.cancel(id);
+            self.done.push_back(Completed::failed(index, 0, poll_error(error)));
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("reactor", &self.reactor).finish_non_exhaustive()
+    }
+}
+
+/// One outcome.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Completed {
+    /// The request's place in the order given, from 0.
+    pub index: usize,
+    /// The request's tag; 0 where there was no request.
+    pub tag: u64,
+    /// The response, or why there is none.
+    pub result: Result<Response, Error>,
+    /// Beside an error: head and body as far as they came.
+    pub partial: Option<Response>,
+}
+
+impl Completed {
+    fn failed(index: usize, tag: u64, error: Error) -> Self {
+        Self { index, tag, result: Err(error), partial: None }
+    }
+}
+
+/// A fetch that ended, before it is known whose it is.
+struct End {
+    id: FetchId,
+    tag: u64,
+    result: Result<Response, Error>,
+    partial: Option<Response>,
+}
+
+impl End {
+    fn at(self, index: usize) -> Completed {
+        Completed { index, tag: self.tag, result: self.result, partial: self.partial }
+    }
+}
+
+/// The outcomes of [`Client::as_completed`].
+pub struct AsCompleted<'a, I: Iterator> {
+    client: &'a mut Client,
+    requests: std::iter::Fuse<I>,
+    /// Taken, and given back by a reactor that was full.
+    held: Option<(usize, Request)>,
+    mine: Roster,
+    /// Items that were no requests.
+    refused: VecDeque<Completed>,
+    taken: usize,
+}
+
+impl<I> AsCompleted<'_, I>
+where
+    I: Iterator,
+    I::Item: IntoRequest,
+{
+    /// Submits until enough are under way.
+    fn feed(&mut self) {
+        let concurrency = self.client.reactor.settings().concurrency.max(1);
+        let ahead_max = concurrency.saturating_mul(LOOK_AHEAD);
+        while self.mine.len() + self.refused.len() < ahead_max {
+            let Some((index, request)) = self.held.take().or_else(|| self.next_request()) else {
+                return;
+            };
+            match self.client.reactor.submit(request) {
+                Ok(id) => self.mine.insert(id, index),
+                Err(full) => {
+                    self.held = Some((index, full.request));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next item that is a request. Those that are not have an outcome already.
+    fn next_request(&mut self) -> Option<(usize, Request)> {
+        let item = self.requests.next()?;
+        let index = self.taken;
+        self.taken += 1;
+        let client = &*self.client;
+        match item.into_request(client.base_url.as_ref()) {
+            Ok(request) => Some((index, request.collect(true).or_headers(&client.headers))),
+            Err(error) => {
+                self.refused.push_back(Completed::failed(index, 0, error));
+                None
+            }
+        }
+    }
+}
+
+impl<I> Iterator for AsCompleted<'_, I>
+where
+    I: Iterator,
+    I::Item: IntoRequest,
+{
+    type Item = Completed;
+
+    fn next(&mut self) -> Option<Completed> {
+        loop {
+            self.feed();
+            if let Some(completed) = self.refused.pop_front() {
+                return Some(completed);
+            }
+            if self.mine.is_empty() && self.held.is_none() {
+                return None;
+            }
+            match self.client.next_end() {
+                Ok(Some(end)) => match self.mine.remove(end.id) {
+                    Some(index) => return Some(end.at(index)),
+                    None => self.client.tell(end),
+                },
+                Ok(None) => {}
+                Err(error) => {
+                    for (id, index) in self.mine.take() {
+                        self.client.reactor.cancel(id);
+                        self.refused.push_back(Completed::failed(index, 0, poll_error(&error)));
+                    }
+                    self.client.give_up(&error);
+                }
+            }
+        }
+    }
+}
+
+impl<I: Iterator> Drop for AsCompleted<'_, I> {
+    fn drop(&mut self) {
+        for (id, _) in self.mine.take() {
+            self.client.reactor.cancel(id);
+        }
+    }
+}
+
+impl<I: Iterator> fmt::Debug for AsCompleted<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted")
+            .field("taken", &self.taken)
+            .field("under_way", &self.mine.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Fetches and their places in an order, found by the fetch's slot.
+#[derive(Default)]
+struct Roster {
+    slots: Vec<Option<(FetchId, usize)>>,
+    len: usize,
+}
+
+impl Roster {
+    fn insert(&mut self, id: FetchId, index: usize) {
+        let slot = id.slot();
+        if self.slots.len() <= slot {
+            self.slots.resize(slot + 1, None);
+        }
+        self.len += usize::from(self.slots[slot].replace((id, index)).is_none());
+    }
+
+    fn remove(&mut self, id: FetchId) -> Option<usize> {
+        let entry = self.slots.get_mut(id.slot())?;
+        let (_, index) = entry.take_if(|(listed, _)| *listed == id)?;
+        self.len -= 1;
+        Some(index)
+    }
+
+    /// All of them, by slot.
+    fn take(&mut self) -> impl Iterator<Item = (FetchId, usize)> + use<> {
+        self.len = 0;
+        std::mem::take(&mut self.slots).into_iter().flatten()
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+fn poll_error(error: &io::Error) -> Error {
+    let copy =
+        error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+    Error::io(Kind::Io, Phase::Queue, "the system's poll failed", copy)
+}
+
+/// Requests taken ahead of the outcomes, in units of the concurrency: enough that one slow origin
+/// in the input does not leave the others without work.
+const LOOK_AHEAD: usize = 4;

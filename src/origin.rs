@@ -1,0 +1,185 @@
+//! Plain data. What requests may share: an [`Origin`] shares caps and turns, a [`Route`]
+//! shares connections.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::trust::TlsSettings;
+use url::{Host, Url};
+
+/// http or https.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub(crate) fn of(url: &Url) -> Option<Self> {
+        match url.scheme() {
+            "http" => Some(Self::Http),
+            "https" => Some(Self::Https),
+            _ => None,
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Scheme, host and port (RFC 6454), with a hash that is computed once.
+#[derive(Clone, Eq, Debug)]
+pub(crate) struct Origin {
+    pub(crate) scheme: Scheme,
+    /// Lower case, in ASCII form, an IPv6 address without brackets.
+    pub(crate) host: Box<str>,
+    pub(crate) port: u16,
+    /// The host where it is an IP literal: nothing to look up.
+    pub(crate) literal: Option<IpAddr>,
+    hash: u64,
+}
+
+impl Origin {
+    /// `None` where the URL has no host or another scheme.
+    pub(crate) fn of(url: &Url) -> Option<Self> {
+        let scheme = Scheme::of(url)?;
+        let (host, literal): (Box<str>, _) = match url.host()? {
+            Host::Domain("") => return None,
+            Host::Domain(name) => (name.into(), None),
+            Host::Ipv4(ip) => (ip.to_string().into(), Some(IpAddr::V4(ip))),
+            Host::Ipv6(ip) => (ip.to_string().into(), Some(IpAddr::V6(ip))),
+        };
+        let port = url.port().unwrap_or(scheme.default_port());
+        let hash = hash_state().hash_one((scheme, &host, port));
+        Some(Self { scheme, host, port, literal, hash })
+    }
+
+    /// The Host field's value (RFC 9112 §3.2): the port only where it is not the scheme's.
+    pub(crate) fn authority(&self) -> String {
+        let brackets = matches!(self.literal, Some(IpAddr::V6(_)));
+        let host = if brackets { format!("[{}]", self.host) } else { self.host.to_string() };
+        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.port == other.port
+            && self.scheme == other.scheme
+            && self.host == other.host
+    }
+}
+
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(self.literal, Some(IpAddr::V6(_))) {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What differs in any of these never shares a socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) origin: Origin,
+    /// Where to connect in place of a lookup.
+    pub(crate) resolve: Option<IpAddr>,
+    /// TLS settings of the request's own; none: the reactor's.
+    pub(crate) tls: Option<Arc<TlsSettings>>,
+    /// Whether addresses that are not public are refused, where the request says; none: what the
+    /// reactor's settings say.
+    pub(crate) deny_private: Option<bool>,
+}
+
+impl Route {
+    /// Whether a connection made for the one may carry a request of the other.
+    pub(crate) fn shares_with(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other)
+            || (self.origin == other.origin
+                && self.resolve == other.resolve
+                && self.deny_private == other.deny_private
+                && self.same_tls(other))
+    }
+
+    fn same_tls(&self, other: &Self) -> bool {
+        match (&self.tls, &other.tls) {
+            (None, None) => true,
+            // Identity, not equality: to compare keys and certificates would be slow, and
+            // wrong where a caller's own verifier is among them.
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        }
+    }
+}
+
+/// A hasher for keys that carry their own hash.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.is_empty(), "only keys with a hash of their own");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl BuildHasher for Prehashed {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+/// One random key for the process: a URL list cannot be built to collide.
+fn hash_state() -> &'static RandomState {
+    static STATE: OnceLock<RandomState> = OnceLock::new();
+    STATE.get_or_init(RandomState::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(url: &str) -> Origin {
+        Origin::of(&Url::parse(url).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn default_ports_and_case_make_no_difference() {
+        assert_eq!(origin("http://A.example/x"), origin("http://a.example:80/y"));
+        assert_ne!(origin("http://a.example/"), origin("https://a.example/"));
+        assert_ne!(origin("http://a.example/"), origin("http://a.example:81/"));
+    }
+
+    #[test]
+    fn the_authority_names_the_port_only_where_it_matters() {
+        assert_eq!(origin("https://a.example/").authority(), "a.example");
+        assert_eq!(origin("https://a.example:80/").authority(), "a.example:80");
+        assert_eq!(origin("http://[::1]:8080/").authority(), "[::1]:8080");
+        assert_eq!(&*origin("http://[::1]/").host, "::1");
+        assert_eq!(origin("http://127.1/").literal, Some("127.0.0.1".parse().unwrap()));
+    }
+}

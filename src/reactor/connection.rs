@@ -1,0 +1,271 @@
+//! Floor 2. One socket: connecting, shaking hands over TLS, open, closing.
+//!
+//! In goes readiness; out come plaintext bytes for the exchange, in the reactor's one read buffer,
+//! and the news that a connection opened, failed or ended.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Reactor;
+use super::exchange::ExchangeKey;
+use super::fetch::FetchKey;
+use super::pool::IdleKey;
+use crate::kit::arena::Key;
+use crate::kit::buffer::{Buffers, Carry};
+use crate::kit::machine::Machine;
+use crate::kit::moment::Moment;
+use crate::kit::wheel::TimerId;
+use crate::net::{Net, Readiness};
+use crate::origin::Route;
+use crate::wire::http1::reuse::CloseReason;
+use crate::wire::tls::{Session, TlsError};
+
+/// The name of a connection; the stream's type is left out, so that keys can be held anywhere.
+pub(crate) type ConnectionKey = Key<AnyConnection>;
+
+/// Stands for [`Connection`] in keys.
+pub(crate) enum AnyConnection {}
+
+pub(crate) struct Connection<S> {
+    pub(crate) stream: S,
+    pub(crate) phase: Phase,
+    pub(crate) route: Arc<Route>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) tls: Option<Session>,
+    /// Plaintext that waits: a head in pieces, or what a paused fetch has not taken.
+    pub(crate) inbox: Option<Carry>,
+    /// The beginning of a TLS record whose end has not come.
+    pub(super) cipher: Option<Carry>,
+    /// TLS records that the socket has not taken yet.
+    pub(super) unsent: Option<Carry>,
+    /// [`Readiness`] bits that hold until a read or write proves otherwise; `READ_CLOSED` for ever.
+    pub(crate) ready: u8,
+    /// The stream's end was seen; it is acted on when the bytes before it are consumed.
+    pub(super) ending: Option<Ending>,
+    /// Why nothing can be written any more; told once there is nothing left to read.
+    pub(super) write_error: Option<io::Error>,
+    /// It is on a list of connections to be worked on.
+    pub(crate) queued: bool,
+    /// The last turn in which it was read, and what it was given in that one.
+    pub(super) turn: u64,
+    pub(super) spent_bytes: usize,
+    /// Exchanges begun.
+    pub(crate) served: u32,
+    /// What the server last said in `Keep-Alive: timeout`.
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) idle: Option<IdleKey>,
+    pub(super) timer: Option<TimerId>,
+    /// While idle, while the rest of a body is drained, and while nobody waits for it to open.
+    pub(crate) deadline: Moment,
+}
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    /// The fetch that waits for it; none where that took an idle connection meanwhile.
+    Connecting {
+        dialled_for: Option<FetchKey>,
+    },
+    Handshaking {
+        dialled_for: Option<FetchKey>,
+    },
+    /// Without an exchange it is idle.
+    Open {
+        current: Option<ExchangeKey>,
+    },
+    Closing(#[expect(dead_code, reason = "told by Debug")] CloseReason),
+}
+
+impl Machine for Phase {
+    const NAME: &'static str = "Connection";
+    const ARROWS: &'static [(&'static str, &'static str)] = &[
+        ("Connecting", "Connecting"),
+        ("Connecting", "Handshaking"),
+        ("Connecting", "Open"),
+        ("Connecting", "Closing"),
+        ("Handshaking", "Handshaking"),
+        ("Handshaking", "Open"),
+        ("Handshaking", "Closing"),
+        ("Open", "Open"),
+        ("Open", "Closing"),
+    ];
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Connecting { .. } => "Connecting",
+            Self::Handshaking { .. } => "Handshaking",
+            Self::Open { .. } => "Open",
+            Self::Closing(_) => "Closing",
+        }
+    }
+}
+
+/// How the bytes of a stream end.
+pub(super) enum Ending {
+    /// `clean`: nobody on the way can have cut it short. Over TLS, `close_notify` was seen.
+    Eof {
+        clean: bool,
+    },
+    Tls(TlsError),
+    Io(io::Error),
+}
+
+impl<S> Connection<S> {
+    pub(crate) fn new(stream: S, route: Arc<Route>, remote: SocketAddr, fetch: FetchKey) -> Self {
+        Self {
+            stream,
+            phase: Phase::Connecting { dialled_for: Some(fetch) },
+            route,
+            remote,
+            tls: None,
+            inbox: None,
+            cipher: None,
+            unsent: None,
+            ready: 0,
+            ending: None,
+            write_error: None,
+            queued: false,
+            turn: 0,
+            spent_bytes: 0,
+            served: 0,
+            keep_alive: None,
+            idle: None,
+            timer: None,
+            deadline: Moment::NEVER,
+        }
+    }
+
+    /// Writes a prefix of `plain` and says how long it is. 0: the socket takes nothing now, and
+    /// an event will tell when it does.
+    pub(crate) fn write<N: Net<Stream = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Buffers,
+        sealed: &mut Vec<u8>,
+        plain: &[u8],
+    ) -> io::Result<usize> {
+        if self.ready & Readiness::WRITABLE == 0 {
+            return Ok(0);
+        }
+        let Some(tls) = &mut self.tls else {
+            let written = write_some(net, &mut self.stream, plain)?;
+            if written < plain.len() {
+                self.ready &= !Readiness::WRITABLE;
+            }
+            return Ok(written);
+        };
+        sealed.clear();
+        tls.seal(plain, sealed).map_err(io::Error::other)?;
+        self.write_sealed(net, buffers, sealed)?;
+        Ok(plain.len())
+    }
+
+    /// Writes TLS records, behind those that wait; what the socket does not take waits.
+    pub(super) fn write_sealed<N: Net<Stream = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Buffers,
+        sealed: &[u8],
+    ) -> io::Result<()> {
+        self.flush(net, buffers)?;
+        let may_write = self.unsent.is_none() && self.ready & Readiness::WRITABLE != 0;
+        let written = if may_write { write_some(net, &mut self.stream, sealed)? } else { 0 };
+        if written < sealed.len() {
+            self.ready &= !Readiness::WRITABLE;
+            buffers.fill(&mut self.unsent, &sealed[written..]);
+        }
+        Ok(())
+    }
+
+    /// Writes records that wait.
+    pub(super) fn flush<N: Net<Stream = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Buffers,
+    ) -> io::Result<()> {
+        let Some(unsent) = &self.unsent else { return Ok(()) };
+        if self.ready & Readiness::WRITABLE == 0 {
+            return Ok(());
+        }
+        let written = write_some(net, &mut self.stream, unsent.unread())?;
+        buffers.consume(&mut self.unsent, written);
+        if self.unsent.is_some() {
+            self.ready &= !Readiness::WRITABLE;
+        }
+        Ok(())
+    }
+
+    /// Whether it opens, and no fetch waits for it.
+    pub(crate) fn is_orphan(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Connecting { dialled_for: None } | Phase::Handshaking { dialled_for: None }
+        )
+    }
+
+    /// Whether the socket has taken all that was written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.unsent.is_none()
+    }
+
+    /// Idle, with half a TLS record: to wait for its end would keep a buffer.
+    pub(super) fn idles_in_a_record(&self) -> bool {
+        matches!(self.phase, Phase::Open { current: None }) && self.cipher.is_some()
+    }
+
+    /// Whether nothing stands in the way of another exchange, by what the last poll said.
+    pub(crate) fn is_fit(&self) -> bool {
+        matches!(self.phase, Phase::Open { current: None })
+            && self.ready & (Readiness::READABLE | Readiness::READ_CLOSED) == 0
+            && self.ending.is_none()
+            && self.write_error.is_none()
+            && self.unsent.is_none()
+            && self.cipher.is_none()
+            && self.inbox.is_none()
+    }
+}
+
+/// Its end.
+impl<N: Net> Reactor<N> {
+    /// Closes, and gives back all that the connection holds. An exchange on it must have been
+    /// taken away before.
+    pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        debug_assert!(
+            !matches!(connection.phase, Phase::Open { current: Some(_) }),
+            "an exchange goes before its connection"
+        );
+        connection.phase.go(Phase::Closing(reason));
+        if let Some(tls) = &mut connection.tls
+            && connection.ready & Readiness::WRITABLE != 0
+            && connection.unsent.is_none()
+        {
+            // RFC 8446 §6.1 asks for it; whether it still arrives changes nothing here.
+            self.sealed.clear();
+            tls.close(&mut self.sealed);
+            if !self.sealed.is_empty() {
+                let _ = self.net.write(&mut connection.stream, &self.sealed);
+            }
+        }
+        let Connection { inbox, cipher, unsent, .. } = &mut connection;
+        for place in [inbox, cipher, unsent] {
+            self.buffers.take_home(place);
+        }
+        if let Some(timer) = connection.timer {
+            self.wheel.remove(timer);
+        }
+        if let Some(idle) = connection.idle {
+            self.pool.forget(idle);
+        }
+        self.net.close(connection.stream);
+    }
+}
+
+fn write_some<N: Net>(net: &mut N, stream: &mut N::Stream, bytes: &[u8]) -> io::Result<usize> {
+    match net.write(stream, bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}

@@ -1,0 +1,440 @@
+//! Floor 2. From a fetch that was admitted to a connection for it: an idle one, or addresses and
+//! a race of sockets to them (RFC 8305).
+//!
+//! In goes a fetch that holds a slot; out comes an exchange on an open connection, or the failure
+//! of the attempt with every address that was tried.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{Connection, ConnectionKey, Phase};
+use super::fetch::{FetchKey, Race, Stage};
+use super::pool::RoomKey;
+use super::resolver::{Finished, Resolution};
+use super::{Reactor, Timer};
+use crate::error::{Error, Kind, Limit, Phase as ErrorPhase, Tried};
+use crate::kit::machine::Machine;
+use crate::net::{Net, Token};
+use crate::origin::{Origin, Route};
+use crate::policy::address::private_range;
+use crate::trust::TlsSettings;
+use crate::wire::dns::DnsError;
+use crate::wire::http1::reuse::CloseReason;
+use crate::wire::tls::Config;
+
+impl<N: Net> Reactor<N> {
+    /// Begins an attempt of a fetch that was admitted.
+    pub(super) fn begin_attempt(&mut self, key: FetchKey) {
+        let now = self.now;
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        fetch.stats.attempts += 1;
+        fetch.deadlines.clear(Limit::Queue);
+        fetch.phase_began = now;
+        let is_first = fetch.admitted.is_none();
+        if is_first {
+            self.waiting_bytes -= std::mem::take(&mut fetch.weight_bytes);
+            fetch.admitted = Some(now);
+            fetch.stats.timings.queued = now.since(fetch.submitted);
+        }
+        let wants_new = fetch.stale_retried;
+        let (room, route) = (fetch.room, Arc::clone(&fetch.request.parts.route));
+        if is_first {
+            self.begin_limit(key, Limit::Total);
+        }
+        // After one idle connection turned out to be dead, others may be: a new one tells.
+        let idle = if wants_new { None } else { self.idle_connection(room, &route) };
+        match idle {
+            Some(connection) => self.begin_exchange(key, connection),
+            None => self.find_addresses(key, &route),
+        }
+    }
+
+    /// The idle connection of this route that was used last. One that has something unread, or
+    /// half a record, is closed instead.
+    fn idle_connection(&mut self, room: RoomKey, route: &Arc<Route>) -> Option<ConnectionKey> {
+        loop {
+            let key = self.pool.check_out(room, route)?;
+            if self.connections.get(key).is_some_and(Connection::is_fit) {
+                return Some(key);
+            }
+            self.close(key, CloseReason::IdleReadable);
+        }
+    }
+
+    fn find_addresses(&mut self, key: FetchKey, route: &Route) {
+        self.begin_limit(key, Limit::Connect);
+        let origin = &route.origin;
+        let known = route.resolve.or_else(|| {
+            let mut overrides = self.settings.resolve.iter().rev();
+            let entry = overrides.find(|entry| entry.matches(&origin.host, origin.port))?;
+            Some(entry.address)
+        });
+        if let Some(ip) = known.or(origin.literal) {
+            return self.dial(key, Arc::new([ip]));
+        }
+        let resolution = self.resolver.resolve(&mut self.net, &origin.host, key, self.now);
+        match resolution {
+            Resolution::Ready(addresses) => self.dial(key, addresses),
+            Resolution::Failed(error) => {
+                // The fetch holds a slot, which only a stage gives back.
+                self.begin_race(key, Arc::new([]));
+                self.attempt_failed(key, dns_error(origin, error), false);
+            }
+            Resolution::Pending(lookup) => {
+                if let Some(fetch) = self.fetches.get_mut(key) {
+                    fetch.stage.go(Stage::Resolving(lookup));
+                    let room = fetch.room;
+                    self.pool.begin_dialling(&mut self.fetches, room, key);
+                    self.begin_limit(key, Limit::Dns);
+                }
+            }
+        }
+    }
+
+    /// A lookup has ended for one of those who wait for it.
+    pub(super) fn resolved(&mut self, finished: Finished<FetchKey>) {
+        let key = finished.waiter;
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let Stage::Resolving(lookup) = fetch.stage else { return };
+        if lookup != finished.lookup {
+            return;
+        }
+        fetch.stats.timings.dns = fetch.lap(self.now);
+        fetch.deadlines.clear(Limit::Dns);
+        let route = Arc::clone(&fetch.request.parts.route);
+        match finished.resolved {
+            Ok(addresses) => self.dial(key, addresses),
+            Err(error) => self.attempt_failed(key, dns_error(&route.origin, error), false),
+        }
+    }
+
+    fn dial(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+        let Some(fetch) = self.fetches.get(key) else { return };
+        let route = &fetch.request.parts.route;
+        if !route.deny_private.unwrap_or(self.settings.deny_private) {
+            self.begin_race(key, addresses);
+            return self.dial_next(key);
+        }
+        let is_public = |ip: &IpAddr| private_range(*ip).is_none();
+        let public: Arc<[IpAddr]> = addresses.iter().copied().filter(is_public).collect();
+        let denied = public.is_empty().then(|| denied_error(&route.origin, &addresses));
+        self.begin_race(key, public);
+        match denied {
+            Some(error) => self.attempt_failed(key, error, false),
+            None => self.dial_next(key),
+        }
+    }
+
+    fn begin_race(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let port = fetch.request.parts.route.origin.port;
+        let was_listed = matches!(fetch.stage, Stage::Resolving(_));
+        let race = Race { addresses, port, next: 0, dials: Vec::new(), stagger: None };
+        fetch.stage.go(Stage::Dialling(Box::new(race)));
+        fetch.tried.clear();
+        let room = fetch.room;
+        if !was_listed {
+            self.pool.begin_dialling(&mut self.fetches, room, key);
+        }
+    }
+
+    /// Tries the next address, and those after it that fail at once. Without any left, and with
+    /// nothing in the race, the attempt has failed.
+    pub(super) fn dial_next(&mut self, key: FetchKey) {
+        loop {
+            let Some(fetch) = self.fetches.get_mut(key) else { return };
+            let Stage::Dialling(race) = &mut fetch.stage else { return };
+            if let Some(stagger) = race.stagger.take() {
+                self.wheel.remove(stagger);
+            }
+            let Some(address) = race.next_address() else {
+                if race.dials.is_empty() {
+                    self.all_addresses_failed(key);
+                }
+                return;
+            };
+            if let Some(orphan) = self.adopt(key, address) {
+                return self.join_race(key, orphan);
+            }
+            let Some(fetch) = self.fetches.get_mut(key) else { return };
+            let net = &mut self.net;
+            let route = &fetch.request.parts.route;
+            let dialled = self.connections.insert_with(|connection| {
+                let stream = net.connect(address, Token(connection.to_bits()))?;
+                Ok::<_, io::Error>(Connection::new(stream, Arc::clone(route), address, key))
+            });
+            let Some(dialled) = dialled else { return self.descriptors_short(key) };
+            match dialled {
+                Ok(connection) => return self.join_race(key, connection),
+                Err(error) if self.reachable.are_sockets_short(address, &error) => {
+                    return self.descriptors_short(key);
+                }
+                Err(error) => fetch.tried.push(Tried::failed(address, &error)),
+            }
+        }
+    }
+
+    /// A socket to this address that another fetch began and then did not need. So fetches that
+    /// take each other's connections do not leave a socket behind each time.
+    fn adopt(&mut self, key: FetchKey, address: SocketAddr) -> Option<ConnectionKey> {
+        let fetch = self.fetches.get(key)?;
+        let orphans = self.pool.orphans(fetch.room)?;
+        if orphans.is_empty() {
+            return None;
+        }
+        let (connections, route) = (&self.connections, &fetch.request.parts.route);
+        let orphan = |key: &ConnectionKey| connections.get(*key).filter(|it| it.is_orphan());
+        orphans.retain(|key| orphan(key).is_some());
+        let at = orphans.iter().position(|key| {
+            orphan(key).is_some_and(|it| it.remote == address && it.route.shares_with(route))
+        })?;
+        Some(orphans.remove(at))
+    }
+
+    /// A socket begins to race for a fetch. One that has connected before wins at once.
+    fn join_race(&mut self, key: FetchKey, connection_key: ConnectionKey) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let Stage::Dialling(race) = &mut fetch.stage else { return };
+        let Some(connection) = self.connections.get_mut(connection_key) else { return };
+        race.dials.push(connection_key);
+        let dialled_for = Some(key);
+        if let Phase::Handshaking { .. } = connection.phase {
+            connection.phase.go(Phase::Handshaking { dialled_for });
+            self.race_won(key, connection_key);
+            return self.begin_limit(key, Limit::Tls);
+        }
+        connection.phase.go(Phase::Connecting { dialled_for });
+        if race.has_more() && race.dials.len() < RACING_SOCKETS_MAX {
+            let at = self.now.after(RACE_STAGGER);
+            race.stagger = Some(self.wheel.insert(at, Timer::Dial(key)));
+        }
+    }
+
+    /// No address has answered for a while: the next one is tried beside them.
+    pub(super) fn stagger_over(&mut self, key: FetchKey) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        if let Stage::Dialling(race) = &mut fetch.stage
+            && race.stagger.take().is_some()
+        {
+            self.dial_next(key);
+        }
+    }
+
+    /// A socket could not connect.
+    pub(super) fn dial_failed(&mut self, key: ConnectionKey, error: &io::Error) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let remote = connection.remote;
+        let Phase::Connecting { dialled_for } = connection.phase else { return };
+        self.close(key, CloseReason::Failed);
+        let Some(fetch_key) = dialled_for else { return };
+        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
+        fetch.tried.push(Tried::failed(remote, error));
+        if let Stage::Dialling(race) = &mut fetch.stage {
+            race.dials.retain(|dial| *dial != key);
+            self.dial_next(fetch_key);
+        }
+    }
+
+    /// A socket that had connected could not be made ready for requests.
+    pub(super) fn open_failed(&mut self, key: ConnectionKey, error: Error) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let dialled_for = match connection.phase {
+            Phase::Connecting { dialled_for } | Phase::Handshaking { dialled_for } => dialled_for,
+            _ => None,
+        };
+        if let Some(fetch) = dialled_for {
+            self.attempt_failed(fetch, error, false);
+        }
+        self.close(key, CloseReason::Failed);
+    }
+
+    fn all_addresses_failed(&mut self, key: FetchKey) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let what = format!("could not connect to {}", fetch.request.parts.route.origin);
+        let tried = std::mem::take(&mut fetch.tried);
+        let error = Error::new(Kind::Connect, ErrorPhase::Connect, what).having_tried(tried);
+        self.attempt_failed(key, error, false);
+    }
+
+    /// One socket of the race has connected: the others are closed.
+    pub(super) fn race_won(&mut self, key: FetchKey, winner: ConnectionKey) {
+        let now = self.now;
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        fetch.stats.timings.connect = fetch.lap(now);
+        if let Some(connection) = self.connections.get(winner) {
+            self.reachable.note(connection.remote);
+        }
+        let Stage::Dialling(race) = &mut fetch.stage else { return };
+        if let Some(stagger) = race.stagger.take() {
+            self.wheel.remove(stagger);
+        }
+        let dials = std::mem::replace(&mut race.dials, vec![winner]);
+        for loser in dials.into_iter().filter(|dial| *dial != winner) {
+            self.close(loser, CloseReason::LostRace);
+        }
+    }
+
+    /// The fetch has its connection; its race and its place among those that dial are no more.
+    pub(super) fn leave_race(&mut self, key: FetchKey) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        if let Stage::Dialling(race) = &mut fetch.stage {
+            race.dials.clear();
+            if let Some(stagger) = race.stagger.take() {
+                self.wheel.remove(stagger);
+            }
+        }
+        let room = fetch.room;
+        self.pool.end_dialling(&mut self.fetches, room, key);
+    }
+
+    /// A connection of this route has become idle: it is handed to the fetch that has dialled
+    /// longest, once all events of this turn were taken.
+    pub(super) fn offer(&mut self, route: &Arc<Route>) {
+        if let Some(room) = self.pool.room(&route.origin)
+            && self.pool.longest_dialling(room).is_some()
+        {
+            self.offers.push(room);
+        }
+    }
+
+    /// Hands idle connections of one origin to fetches that still dial for it. What they dialled
+    /// goes on and will be idle in turn.
+    pub(super) fn hand_over_idle(&mut self) -> bool {
+        let Some(room) = self.offers.pop() else { return false };
+        let mut next = self.pool.longest_dialling(room);
+        while let Some(key) = next
+            && self.pool.has_idle(room)
+        {
+            next = self.pool.dialling_after(&mut self.fetches, room, key);
+            let Some(fetch) = self.fetches.get(key) else { return true };
+            let route = Arc::clone(&fetch.request.parts.route);
+            // Where there is none of this route, one may be of a later one's.
+            if let Some(connection) = self.idle_connection(room, &route) {
+                self.orphan_dials(key);
+                self.leave_race(key);
+                self.begin_exchange(key, connection);
+            }
+        }
+        true
+    }
+
+    /// The fetch no longer waits for what it began.
+    fn orphan_dials(&mut self, key: FetchKey) {
+        self.relieve(key);
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let allowed = fetch.allowed(Limit::Connect, &self.settings).unwrap_or(ORPHAN_TIME_MAX);
+        let room = fetch.room;
+        match &mut fetch.stage {
+            Stage::Resolving(lookup) => {
+                let lookup = *lookup;
+                self.resolver.forget(&mut self.net, lookup, key, self.now);
+            }
+            Stage::Dialling(race) => {
+                let mut dials = std::mem::take(&mut race.dials).into_iter();
+                if let Some(first) = dials.next()
+                    && let Some(connection) = self.connections.get_mut(first)
+                {
+                    let phase = match connection.phase {
+                        Phase::Connecting { .. } => Phase::Connecting { dialled_for: None },
+                        Phase::Handshaking { .. } => Phase::Handshaking { dialled_for: None },
+                        other => other,
+                    };
+                    connection.phase.go(phase);
+                    connection.deadline = self.now.after(allowed);
+                    self.watch_deadline(first);
+                    if let Some(orphans) = self.pool.orphans(room) {
+                        orphans.push(first);
+                    }
+                }
+                for other in dials {
+                    self.close(other, CloseReason::LostRace);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The client side of TLS for a route: the reactor's, or of settings that the route has.
+    pub(super) fn tls_for(&mut self, route: &Route) -> Result<Config, Error> {
+        let settings = Arc::clone(route.tls.as_ref().unwrap_or(&self.settings.tls));
+        self.tls_of(&settings)
+    }
+
+    pub(super) fn tls_of(&mut self, settings: &Arc<TlsSettings>) -> Result<Config, Error> {
+        if let Some((_, config)) = self.tls.iter().find(|(known, _)| Arc::ptr_eq(known, settings)) {
+            return Ok(config.clone());
+        }
+        let config = Config::new(settings).map_err(|error| {
+            Error::new(Kind::Tls, ErrorPhase::Tls, "the TLS settings cannot be used")
+                .caused_by(Arc::new(error))
+        })?;
+        if self.tls.len() >= TLS_CONFIGS_MAX {
+            // Not the first: that is most likely the reactor's own.
+            self.tls.remove(1);
+        }
+        self.tls.push((Arc::clone(settings), config.clone()));
+        Ok(config)
+    }
+}
+
+fn dns_error(origin: &Origin, error: DnsError) -> Error {
+    let what = format!("could not resolve {}", origin.host);
+    let is_temporary = error.is_temporary();
+    let error = Error::new(Kind::Dns, ErrorPhase::Dns, what).caused_by(Arc::new(error));
+    if is_temporary { error } else { error.lasting() }
+}
+
+/// Names the addresses, the first few of them, and the ranges that they are in.
+fn denied_error(origin: &Origin, addresses: &[IpAddr]) -> Error {
+    let mut what = format!("no address of {} may be contacted", origin.host);
+    let ranges = addresses.iter().filter_map(|ip| Some((ip, private_range(*ip)?)));
+    for (nth, (ip, range)) in ranges.take(DENIED_SHOWN_MAX).enumerate() {
+        let mark = if nth == 0 { ": " } else { ", " };
+        what.extend([mark, &ip.to_string(), " (", range, ")"]);
+    }
+    if addresses.len() > DENIED_SHOWN_MAX {
+        what.push_str(", ...");
+    }
+    Error::new(Kind::Denied, ErrorPhase::Connect, what)
+}
+
+/// The address families that a socket has connected to.
+#[derive(Default)]
+pub(super) struct Reachable {
+    ipv4: bool,
+    ipv6: bool,
+}
+
+impl Reachable {
+    fn note(&mut self, address: SocketAddr) {
+        match address {
+            SocketAddr::V4(_) => self.ipv4 = true,
+            SocketAddr::V6(_) => self.ipv6 = true,
+        }
+    }
+
+    /// EMFILE, ENFILE: no descriptor is left. EADDRNOTAVAIL: no local port is left; but a
+    /// machine without an address of the family says the same for ever, so it counts only
+    /// where the family has worked before.
+    fn are_sockets_short(&self, address: SocketAddr, error: &io::Error) -> bool {
+        let has_worked = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+            || (error.kind() == io::ErrorKind::AddrNotAvailable && has_worked)
+    }
+}
+
+/// The same on every system that mio knows.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+/// Until the next address is tried beside those that have not answered (RFC 8305 §5).
+const RACE_STAGGER: Duration = Duration::from_millis(250);
+/// Sockets that race for one fetch.
+const RACING_SOCKETS_MAX: usize = 3;
+/// How long a connection may take to open that nobody waits for any more.
+const ORPHAN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Addresses that may not be contacted which an error names.
+const DENIED_SHOWN_MAX: usize = 4;
+/// TLS configurations kept; a request with settings of its own makes one.
+const TLS_CONFIGS_MAX: usize = 64;

@@ -1,0 +1,158 @@
+//! Floor 2. What a reactor tells its caller, and how a request is handed back.
+
+use std::fmt;
+
+use url::Url;
+
+use super::fetch::{Fetch, FetchKey, Outcome, Stage};
+use super::reading::Focus;
+use crate::error::Error;
+use crate::request::Request;
+use crate::response::{Head, Headers, Hop, Response, Stats, StatusLine};
+
+/// Names one fetch of one reactor, for as long as it lives; afterwards it names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FetchId(pub(crate) u64);
+
+impl FetchId {
+    /// A small number: below the most fetches that the reactor ever had at once. No two living
+    /// fetches share it.
+    pub(crate) fn slot(self) -> usize {
+        FetchKey::from_bits(self.0).map_or(0, FetchKey::index)
+    }
+}
+
+/// Something that happened to a fetch. `Done` and `Failed` are terminal: every fetch that is not
+/// cancelled gets exactly one of them, and nothing after it.
+///
+/// Heads and bodies are lent from the reactor's buffers until its next mutating call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The head of the final response of a streamed request: redirects were followed and
+    /// retries made before.
+    Head {
+        /// Which fetch.
+        id: FetchId,
+        /// The request's tag.
+        tag: u64,
+        /// Status and headers.
+        head: Head<'a>,
+        /// Where it ended, after redirects.
+        url: &'a Url,
+        /// The redirects followed.
+        redirects: &'a [Hop],
+    },
+    /// A piece of the body of a streamed request; never empty.
+    Body {
+        /// Which fetch.
+        id: FetchId,
+        /// The request's tag.
+        tag: u64,
+        /// The bytes, in order.
+        chunk: &'a [u8],
+    },
+    /// The response is complete.
+    Done {
+        /// Which fetch it was.
+        id: FetchId,
+        /// The request's tag.
+        tag: u64,
+        /// Attempts, timings, address, bytes.
+        stats: Stats,
+        /// The trailer fields of a streamed response; a collected one holds its own.
+        trailers: Headers<'a>,
+        /// The answer of a collected request; `None` for a streamed one.
+        response: Option<Response>,
+    },
+    /// There is no complete response.
+    Failed {
+        /// Which fetch it was.
+        id: FetchId,
+        /// The request's tag.
+        tag: u64,
+        /// Why.
+        error: Error,
+        /// Attempts, timings, address, bytes.
+        stats: Stats,
+        /// Where it was when it failed, after redirects.
+        url: &'a Url,
+        /// The redirects followed.
+        redirects: &'a [Hop],
+        /// What a collected request had received: head, and the body so far.
+        partial: Option<Response>,
+    },
+}
+
+impl<'a> Event<'a> {
+    /// The last event of a fetch that has ended, which lends from it.
+    pub(super) fn of_end(id: FetchId, fetch: &'a mut Fetch) -> Self {
+        let (tag, stats) = (fetch.request.tag, fetch.stats);
+        let response = fetch.take_response();
+        match std::mem::replace(&mut fetch.stage, Stage::Waiting) {
+            Stage::Ended(Outcome::Failed(error)) => Self::Failed {
+                id,
+                tag,
+                error,
+                stats,
+                url: fetch.request.url(),
+                redirects: &fetch.hops,
+                partial: response,
+            },
+            _ => {
+                let trailers = fetch.trailers.as_deref();
+                let trailers = trailers.map_or(Headers::new(&[], &[]), |trailers| {
+                    Headers::new(&trailers.bytes, &trailers.fields)
+                });
+                Self::Done { id, tag, stats, trailers, response }
+            }
+        }
+    }
+}
+
+/// The waiting list is full, or the memory: [`Settings::waiting_requests_max`],
+/// [`Settings::waiting_bytes_max`] or [`Settings::buffered_bytes_max`] was reached. The request is
+/// given back.
+///
+/// [`Settings::waiting_requests_max`]: crate::Settings::waiting_requests_max
+/// [`Settings::waiting_bytes_max`]: crate::Settings::waiting_bytes_max
+/// [`Settings::buffered_bytes_max`]: crate::Settings::buffered_bytes_max
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Full {
+    /// The request that was not taken.
+    pub request: Request,
+}
+
+impl fmt::Debug for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Full").field("request", &self.request).finish()
+    }
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many requests wait already, or too much of their responses")
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// What one step brought about: places and ranges, for [`Event`] borrows what it lends.
+#[derive(Clone, Copy)]
+pub(crate) enum Happening {
+    /// The head that `at` is on.
+    Head {
+        fetch: FetchKey,
+        at: Focus,
+        line: StatusLine,
+    },
+    /// The piece of body that `at` is on.
+    Body {
+        fetch: FetchKey,
+        at: Focus,
+    },
+    Ended {
+        fetch: FetchKey,
+    },
+}

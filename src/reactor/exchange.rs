@@ -1,0 +1,265 @@
+//! Floor 2. One request and its response on one connection: two halves that run side by side.
+//!
+//! In go room to write and plaintext that arrived; out come heads and pieces of bodies as places
+//! in the buffers, and at the end a connection that is reusable or is not.
+
+use super::Reactor;
+use super::connection::{ConnectionKey, Phase};
+use super::fetch::FetchKey;
+use crate::error::{Limit, Phase as ErrorPhase};
+use crate::field;
+use crate::kit::arena::Key;
+use crate::kit::machine::Machine;
+use crate::net::{Net, Readiness};
+use crate::request::{Encoded, Request};
+use crate::wire::http1::body::BodyReader;
+use crate::wire::http1::encode::{self, RequestHead};
+use crate::wire::http1::reuse::Facts;
+use crate::wire::http1::scan::Scan;
+
+pub(crate) type ExchangeKey = Key<Exchange>;
+
+pub(crate) struct Exchange {
+    /// None: the fetch has gone on without this response, and its rest is only drained.
+    pub(crate) fetch: Option<FetchKey>,
+    pub(crate) connection: ConnectionKey,
+    pub(super) sending: Sending,
+    pub(super) receiving: Receiving,
+    /// Something of the response has arrived.
+    pub(crate) is_answered: bool,
+    pub(super) interim_responses: usize,
+    pub(super) asks_close: bool,
+    /// The server sent something before the request was.
+    pub(super) spoke_early: bool,
+    /// What the head told of reuse.
+    pub(super) facts: Option<Facts>,
+    pub(super) drained_bytes: usize,
+}
+
+/// The half that writes.
+#[derive(Debug)]
+pub(crate) enum Sending {
+    /// The head, and a small body with it.
+    Head {
+        sent: usize,
+    },
+    /// A body too large to be written with the head.
+    Body {
+        sent: usize,
+    },
+    Done,
+}
+
+/// The half that reads.
+#[derive(Debug)]
+pub(crate) enum Receiving {
+    /// A head that was found to be partial is scanned for its end before it is parsed again.
+    Head {
+        scan: Option<Scan>,
+    },
+    Body(BodyReader),
+    Done,
+}
+
+impl Machine for Sending {
+    const NAME: &'static str = "Sending";
+    const ARROWS: &'static [(&'static str, &'static str)] =
+        &[("Head", "Head"), ("Head", "Body"), ("Head", "Done"), ("Body", "Body"), ("Body", "Done")];
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Head { .. } => "Head",
+            Self::Body { .. } => "Body",
+            Self::Done => "Done",
+        }
+    }
+}
+
+impl Machine for Receiving {
+    const NAME: &'static str = "Receiving";
+    const ARROWS: &'static [(&'static str, &'static str)] =
+        &[("Head", "Head"), ("Head", "Body"), ("Body", "Done")];
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Head { .. } => "Head",
+            Self::Body(_) => "Body",
+            Self::Done => "Done",
+        }
+    }
+}
+
+impl Exchange {
+    fn new(
+        fetch: FetchKey,
+        connection: ConnectionKey,
+        asks_close: bool,
+        spoke_early: bool,
+    ) -> Self {
+        Self {
+            fetch: Some(fetch),
+            connection,
+            sending: Sending::Head { sent: 0 },
+            receiving: Receiving::Head { scan: None },
+            is_answered: false,
+            interim_responses: 0,
+            asks_close,
+            spoke_early,
+            facts: None,
+            drained_bytes: 0,
+        }
+    }
+
+    /// The request is sent, and nothing of the response has come.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        matches!(self.sending, Sending::Done) && !self.is_answered
+    }
+
+    /// A head was begun whose end has not arrived.
+    pub(crate) fn has_partial_head(&self) -> bool {
+        matches!(self.receiving, Receiving::Head { scan: Some(_) })
+    }
+
+    /// Where it is, for an error.
+    pub(crate) fn phase(&self) -> ErrorPhase {
+        match (&self.receiving, &self.sending) {
+            (Receiving::Body(_) | Receiving::Done, _) => ErrorPhase::Body,
+            (Receiving::Head { .. }, Sending::Done) => ErrorPhase::Head,
+            (Receiving::Head { .. }, _) => ErrorPhase::Send,
+        }
+    }
+}
+
+/// Sending, and the exchange's end.
+impl<N: Net> Reactor<N> {
+    /// Takes an exchange off its connection, which may then carry another or be closed.
+    pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
+        let exchange = self.exchanges.remove(key)?;
+        if let Some(connection) = self.connections.get_mut(exchange.connection) {
+            connection.phase.go(Phase::Open { current: None });
+        }
+        Some(exchange)
+    }
+
+    /// Begins an exchange of a fetch that holds a slot, on an open connection without one.
+    pub(super) fn begin_exchange(&mut self, fetch_key: FetchKey, connection_key: ConnectionKey) {
+        let now = self.now;
+        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
+        let Some(connection) = self.connections.get_mut(connection_key) else { return };
+        let encoded = encoded(&fetch.request);
+        // A server that speaks before it is asked may speak again: what it says then must not
+        // be taken for the answer to another request.
+        let spoke_early = connection.ready & Readiness::READABLE != 0;
+        let asks_close = encoded.asks_close;
+        let exchange = Exchange::new(fetch_key, connection_key, asks_close, spoke_early);
+        let Ok(key) = self.exchanges.insert(exchange) else {
+            debug_assert!(false, "the slots bound the exchanges");
+            return;
+        };
+        fetch.stats.remote = Some(connection.remote);
+        fetch.stats.reused = connection.served > 0;
+        fetch.phase_began = now;
+        for limit in [Limit::Dns, Limit::Connect, Limit::Tls] {
+            fetch.deadlines.clear(limit);
+        }
+        fetch.stage.go(super::fetch::Stage::Running(key));
+        connection.served = connection.served.saturating_add(1);
+        connection.phase.go(Phase::Open { current: Some(key) });
+        self.begin_limit(fetch_key, Limit::Stall);
+        self.send(key);
+    }
+
+    /// What may be written at once; `None`: nothing, for want of memory. Over TLS what a socket
+    /// does not take waits here.
+    fn room_to_send(&mut self, key: ExchangeKey) -> Option<usize> {
+        let exchange = self.exchanges.get(key)?;
+        let connection = exchange.connection;
+        let is_done = matches!(exchange.sending, Sending::Done);
+        if is_done || self.connections.get(connection)?.tls.is_none() {
+            return Some(usize::MAX);
+        }
+        Some(self.window(connection, SEAL_BYTES_MAX)).filter(|room| *room > 0)
+    }
+
+    /// Writes as much of the request as the socket takes.
+    pub(super) fn send(&mut self, key: ExchangeKey) {
+        loop {
+            let Some(room) = self.room_to_send(key) else { return };
+            let Some(exchange) = self.exchanges.get_mut(key) else { return };
+            let Some(fetch) = exchange.fetch.and_then(|fetch| self.fetches.get_mut(fetch)) else {
+                return;
+            };
+            let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
+            let encoded = encoded(&fetch.request);
+            let unsent = match exchange.sending {
+                Sending::Head { sent } => encoded.bytes.get(sent..),
+                Sending::Body { sent } => {
+                    fetch.request.parts.body.as_deref().and_then(|body| body.get(sent..))
+                }
+                Sending::Done => return,
+            };
+            let unsent = unsent.unwrap_or_default();
+            let Self { net, buffers, sealed, .. } = self;
+            let now = unsent.get(..room).unwrap_or(unsent);
+            let written = match connection.write(net, buffers, sealed, now) {
+                Ok(0) if !unsent.is_empty() => return,
+                Ok(written) => written,
+                Err(error) => {
+                    let connection = exchange.connection;
+                    return self.write_failed(connection, error);
+                }
+            };
+            let is_all = written == unsent.len();
+            let next = match exchange.sending {
+                Sending::Head { .. } if is_all && encoded.body_follows => Sending::Body { sent: 0 },
+                _ if is_all => Sending::Done,
+                Sending::Head { sent } => Sending::Head { sent: sent + written },
+                Sending::Body { sent } => Sending::Body { sent: sent + written },
+                Sending::Done => return,
+            };
+            exchange.sending.go(next);
+            fetch.note_progress(self.now, &self.settings);
+            if matches!(exchange.sending, Sending::Done) {
+                fetch.phase_began = self.now;
+                if let Some(fetch) = exchange.fetch
+                    && !exchange.is_answered
+                {
+                    self.begin_limit(fetch, Limit::FirstByte);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Encodes a request at its first sending; its clones share the result.
+pub(crate) fn encoded(request: &Request) -> &Encoded {
+    request.parts.encoded.get_or_init(|| {
+        let parts = &*request.parts;
+        let headers = || parts.headers.iter().map(|(name, value)| (&**name, &**value));
+        let host = parts.route.origin.authority();
+        let mut bytes = Vec::new();
+        encode::head(
+            &mut bytes,
+            &RequestHead {
+                method: parts.method.as_str(),
+                target: request.target().as_bytes(),
+                host: host.as_bytes(),
+                headers: headers(),
+                body_length: parts.body.as_ref().map(|body| body.len() as u64),
+            },
+        );
+        let body = parts.body.as_deref().unwrap_or_default();
+        let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
+        if !body_follows {
+            bytes.extend_from_slice(body);
+        }
+        let asks_close = headers().any(|(name, value)| field::asks_close(name, value));
+        Encoded { bytes: bytes.into(), body_follows, asks_close }
+    })
+}
+
+/// Bodies up to this are written with the head, in one call; curl's send buffer is as large.
+const BODY_BYTES_JOINED_MAX: usize = 64 << 10;
+/// Plaintext that is sealed before the socket is asked to take it.
+const SEAL_BYTES_MAX: usize = 64 << 10;

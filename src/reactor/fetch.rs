@@ -1,0 +1,348 @@
+//! Floor 2. One fetch: its stage, its deadlines, and what is known of it so far.
+//!
+//! A fetch is what the user asked for. It survives redirects and retries, and ends exactly once.
+//! In goes what happened to its exchanges; the reactor asks it what limit is next.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::ConnectionKey;
+use super::exchange::ExchangeKey;
+use super::memory::Flow;
+use super::pool::{Queued, RoomKey};
+use super::resolver::LookupKey;
+use crate::error::{Error, Limit, Tried};
+use crate::kit::arena::Key;
+use crate::kit::list::{Linked, Links};
+use crate::kit::machine::Machine;
+use crate::kit::moment::Moment;
+use crate::kit::wheel::TimerId;
+use crate::request::Request;
+use crate::response::{Collected, Hop, Response, Stats, Timings, Trailers};
+use crate::settings::Settings;
+
+pub(crate) type FetchKey = Key<Fetch>;
+
+pub(crate) struct Fetch {
+    /// What the current attempt sends: after a redirect, no longer what the user gave.
+    pub(crate) request: Request,
+    pub(crate) stage: Stage,
+    /// Its origin's.
+    pub(crate) room: RoomKey,
+    /// What it counts for while it waits for first admission.
+    pub(crate) weight_bytes: usize,
+    /// In its origin's list: of those waiting, or of those that resolve or dial.
+    pub(crate) links: Links<Self>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) timer: Option<TimerId>,
+    pub(crate) flow: Flow,
+    /// In the list of those that starve.
+    pub(crate) starving: Links<Self>,
+    /// A head was lent to the user: nothing is retried or redirected any more.
+    pub(crate) lent: bool,
+    /// The one silent retry, after a reused connection turned out to be dead, was made.
+    pub(crate) stale_retried: bool,
+    /// Retries made that the policy counts.
+    pub(crate) retries: u32,
+    pub(crate) hops: Vec<Hop>,
+    pub(crate) stats: Stats,
+    pub(crate) submitted: Moment,
+    pub(crate) admitted: Option<Moment>,
+    /// When the phase that is being timed began.
+    pub(crate) phase_began: Moment,
+    /// What was received for a collected request.
+    pub(crate) collected: Option<Box<Collected>>,
+    /// The trailer section of a streamed response, where there was one.
+    pub(crate) trailers: Option<Box<Trailers>>,
+    /// The addresses that the last dial tried in vain.
+    pub(crate) tried: Vec<Tried>,
+}
+
+/// Where a fetch is. Only the last three of these hold a slot of the caps.
+pub(crate) enum Stage {
+    /// In its origin's list, for its first turn or for another attempt.
+    Waiting,
+    /// A retry was decided; it waits for its moment.
+    BackingOff,
+    /// Its outcome is not told yet.
+    Ended(Outcome),
+    Resolving(LookupKey),
+    /// Connecting, or shaking hands over TLS.
+    Dialling(Box<Race>),
+    Running(ExchangeKey),
+}
+
+pub(crate) enum Outcome {
+    Complete,
+    Failed(Error),
+}
+
+/// Connection attempts to the addresses of one name (RFC 8305 §5).
+pub(crate) struct Race {
+    pub(crate) addresses: Arc<[IpAddr]>,
+    pub(crate) port: u16,
+    /// The first address not tried yet.
+    pub(crate) next: usize,
+    /// Sockets that race; or, once one has connected, that one.
+    pub(crate) dials: Vec<ConnectionKey>,
+    /// Fires when another address is to be tried beside those that have not answered.
+    pub(crate) stagger: Option<TimerId>,
+}
+
+impl Race {
+    pub(crate) fn next_address(&mut self) -> Option<SocketAddr> {
+        let ip = *self.addresses.get(self.next)?;
+        self.next += 1;
+        Some(SocketAddr::new(ip, self.port))
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        self.next < self.addresses.len()
+    }
+}
+
+impl Machine for Stage {
+    const NAME: &'static str = "Fetch";
+    const ARROWS: &'static [(&'static str, &'static str)] = &[
+        ("Waiting", "Resolving"),
+        ("Waiting", "Dialling"),
+        ("Waiting", "Running"),
+        ("Waiting", "Ended"),
+        ("Resolving", "Dialling"),
+        ("Resolving", "Running"),
+        ("Resolving", "BackingOff"),
+        ("Resolving", "Ended"),
+        ("Dialling", "Running"),
+        ("Dialling", "Waiting"),
+        ("Dialling", "BackingOff"),
+        ("Dialling", "Ended"),
+        ("Running", "Waiting"),
+        ("Running", "BackingOff"),
+        ("Running", "Ended"),
+        ("BackingOff", "Waiting"),
+        ("BackingOff", "Ended"),
+    ];
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Resolving(_) => "Resolving",
+            Self::Dialling(_) => "Dialling",
+            Self::Running(_) => "Running",
+            Self::BackingOff => "BackingOff",
+            Self::Ended(_) => "Ended",
+        }
+    }
+}
+
+impl Linked<Queued> for Fetch {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.links
+    }
+}
+
+impl Fetch {
+    pub(crate) fn new(request: Request, room: RoomKey, now: Moment) -> Self {
+        Self {
+            request,
+            stage: Stage::Waiting,
+            room,
+            weight_bytes: 0,
+            links: Links::default(),
+            deadlines: Deadlines::default(),
+            timer: None,
+            flow: Flow::Flowing,
+            starving: Links::default(),
+            lent: false,
+            stale_retried: false,
+            retries: 0,
+            hops: Vec::new(),
+            stats: Stats::default(),
+            submitted: now,
+            admitted: None,
+            phase_began: now,
+            collected: None,
+            trailers: None,
+            tried: Vec::new(),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_))
+    }
+
+    pub(crate) fn collects(&self) -> bool {
+        self.request.collect
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(self.flow, Flow::Paused)
+    }
+
+    /// Bytes of head and body that were collected.
+    pub(crate) fn collected_bytes(&self) -> usize {
+        let collected = self.collected.as_deref();
+        collected.map_or(0, |collected| collected.bytes.len() + collected.body.len())
+    }
+
+    /// Most bytes of body that are taken.
+    pub(crate) fn body_bytes_max(&self, settings: &Settings) -> u64 {
+        let unasked = if self.collects() { settings.body_bytes_max } else { u64::MAX };
+        self.request.parts.choices.body_bytes_max.unwrap_or(unasked)
+    }
+
+    /// How long `limit` allows this fetch.
+    pub(crate) fn allowed(&self, limit: Limit, settings: &Settings) -> Option<Duration> {
+        let own = self.request.parts.choices.timeouts.get(limit);
+        own.or_else(|| settings.timeouts.get(limit)).filter(|allowed| *allowed != Duration::MAX)
+    }
+
+    /// Most bytes of a response's head.
+    pub(crate) fn head_bytes_max(&self, settings: &Settings) -> usize {
+        let own = self.request.parts.choices.head_bytes_max;
+        own.unwrap_or(settings.head_bytes_max).min(HEAD_BYTES_CEILING)
+    }
+
+    /// Bytes came or went: the `stall` limit counts anew, unless the fetch is held up here.
+    pub(crate) fn note_progress(&mut self, now: Moment, settings: &Settings) {
+        if let Some(stall) = self.allowed(Limit::Stall, settings)
+            && matches!(self.flow, Flow::Flowing)
+        {
+            self.deadlines.set(Limit::Stall, now.after(stall));
+        }
+    }
+
+    /// Ends the timing of a phase and begins the next one's.
+    pub(crate) fn lap(&mut self, now: Moment) -> Duration {
+        let took = now.since(self.phase_began);
+        self.phase_began = now;
+        took
+    }
+
+    /// What a new attempt forgets of the one before.
+    pub(crate) fn begin_again(&mut self) {
+        self.collected = None;
+        self.trailers = None;
+        for limit in [Limit::Dns, Limit::Connect, Limit::Tls, Limit::FirstByte, Limit::Stall] {
+            self.deadlines.clear(limit);
+        }
+        let timings = &mut self.stats.timings;
+        *timings = Timings { queued: timings.queued, ..Default::default() };
+        self.stats.wire_bytes = 0;
+    }
+
+    /// What was collected, as a response: whole, or as far as it came.
+    pub(crate) fn take_response(&mut self) -> Option<Response> {
+        let mut collected = self.collected.take()?;
+        collected.hops.clone_from(&self.hops);
+        collected.stats = self.stats;
+        if let Some(trailers) = self.trailers.take() {
+            collected.trailers = *trailers;
+        }
+        Some(Response(collected))
+    }
+}
+
+/// The absolute deadlines of one fetch, by [`Limit`]. Moving one later is one store: the wheel's
+/// entry is compared, and armed anew, when it fires.
+pub(crate) struct Deadlines {
+    at: [Moment; Limit::COUNT],
+    /// Limits that have begun, to be counted from the next reading of the clock: a bit each.
+    pending: u16,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { at: [Moment::NEVER; Limit::COUNT], pending: 0 }
+    }
+}
+
+impl Deadlines {
+    /// The limit counts from the next reading of the clock. `true` where it is the first
+    /// that waits for it.
+    pub(crate) fn begin(&mut self, limit: Limit) -> bool {
+        let first = self.pending == 0;
+        self.pending |= 1 << limit as u16;
+        first
+    }
+
+    pub(crate) fn set(&mut self, limit: Limit, at: Moment) {
+        self.at[limit as usize] = at;
+    }
+
+    pub(crate) fn clear(&mut self, limit: Limit) {
+        self.at[limit as usize] = Moment::NEVER;
+        self.pending &= !(1 << limit as u16);
+    }
+
+    /// Sets what has begun, counted from `now`.
+    pub(crate) fn arm(&mut self, now: Moment, allowed: impl Fn(Limit) -> Option<Duration>) {
+        for limit in LIMITS {
+            if self.pending & (1 << limit as u16) != 0 {
+                self.at[limit as usize] =
+                    allowed(limit).map_or(Moment::NEVER, |allowed| now.after(allowed));
+            }
+        }
+        self.pending = 0;
+    }
+
+    /// The earliest. Where two are equal, the one that ends the whole fetch.
+    pub(crate) fn next(&self) -> (Moment, Limit) {
+        let mut next = (Moment::NEVER, Limit::Total);
+        for limit in LIMITS {
+            let at = self.at[limit as usize];
+            if at < next.0 {
+                next = (at, limit);
+            }
+        }
+        next
+    }
+
+    /// When the whole fetch must have ended.
+    pub(crate) fn end(&self) -> Moment {
+        self.at[Limit::Total as usize].min(self.at[Limit::Deadline as usize])
+    }
+
+    /// Whether a limit of the whole fetch has passed, and which.
+    pub(crate) fn whole_is_over(&self, now: Moment) -> Option<Limit> {
+        [Limit::Total, Limit::Deadline].into_iter().find(|limit| self.at[*limit as usize] <= now)
+    }
+}
+
+/// However much a caller allows: places in a head are counted in 32 bits, with room to spare.
+const HEAD_BYTES_CEILING: usize = 16 << 20;
+
+/// Those of a fetch; `Idle` is a connection's.
+const LIMITS: [Limit; Limit::COUNT - 1] = [
+    Limit::Total,
+    Limit::Deadline,
+    Limit::Queue,
+    Limit::Dns,
+    Limit::Connect,
+    Limit::Tls,
+    Limit::FirstByte,
+    Limit::Stall,
+    Limit::Backoff,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_counts_from_the_reading_of_the_clock_after_it_began() {
+        let mut deadlines = Deadlines::default();
+        assert!(deadlines.begin(Limit::Total));
+        assert!(!deadlines.begin(Limit::Connect));
+        assert_eq!(deadlines.next().0, Moment::NEVER);
+        let second = Duration::from_secs(1);
+        deadlines.arm(Moment::from_micros(5), |limit| (limit == Limit::Total).then_some(second));
+        assert_eq!(deadlines.next(), (Moment::from_micros(1_000_005), Limit::Total));
+        deadlines.set(Limit::Stall, Moment::from_micros(9));
+        assert_eq!(deadlines.next(), (Moment::from_micros(9), Limit::Stall));
+        deadlines.clear(Limit::Stall);
+        assert_eq!(deadlines.whole_is_over(Moment::from_micros(1_000_004)), None);
+        assert_eq!(deadlines.whole_is_over(Moment::from_micros(1_000_005)), Some(Limit::Total));
+    }
+}

@@ -1,0 +1,270 @@
+//! Floor 2. How many bytes may wait in the whole client, and who reads on when that many do.
+//!
+//! What waits: bodies that are being collected, heads and TLS records in pieces, what a paused
+//! fetch has not taken, records that a socket has not. In goes a fetch that wants to read or
+//! write; out comes how much it may, or it starves until others have given memory back.
+//!
+//! Reads shrink as the bound comes near. At the bound collecting fetches starve, all but one: a
+//! reserve of one body is kept for the one admitted first, so that there is always progress.
+//! A streamed body waits only where its fetch is paused, so these may read a little longer.
+
+use super::connection::ConnectionKey;
+use super::exchange::Exchange;
+use super::fetch::{Fetch, FetchKey, Stage};
+use super::{Reactor, connection::Phase};
+use crate::error::Limit;
+use crate::kit::list::{Linked, Links, List};
+use crate::kit::machine::Machine;
+use crate::net::Net;
+use crate::settings::Settings;
+
+/// Whether a fetch takes what arrives for it.
+pub(crate) enum Flow {
+    Flowing,
+    /// The user said so.
+    Paused,
+    /// Too much waits already. It is in one of [`Memory`]'s lists.
+    Starved,
+}
+
+impl Machine for Flow {
+    const NAME: &'static str = "Flow";
+    const ARROWS: &'static [(&'static str, &'static str)] = &[
+        ("Flowing", "Paused"),
+        ("Flowing", "Starved"),
+        ("Paused", "Flowing"),
+        ("Starved", "Flowing"),
+    ];
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Flowing => "Flowing",
+            Self::Paused => "Paused",
+            Self::Starved => "Starved",
+        }
+    }
+}
+
+/// Marks the lists of fetches that starve.
+pub(crate) struct Starving;
+
+impl Linked<Starving> for Fetch {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.starving
+    }
+}
+
+/// The bound, and who waits because of it.
+pub(super) struct Memory {
+    /// In heads and bodies that are being collected, or were and are not told yet.
+    pub(super) collected_bytes: usize,
+    /// Up to how many bytes in all a fetch that collects, and one that streams, may read on.
+    collecting_max: usize,
+    streaming_max: usize,
+    collecting: List<Fetch, Starving>,
+    streaming: List<Fetch, Starving>,
+    /// The collecting fetch that reads on from the reserve.
+    favoured: Option<FetchKey>,
+}
+
+impl Memory {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let most = settings.buffered_bytes_max.max(BUFFERED_BYTES_MIN);
+        let body = usize::try_from(settings.body_bytes_max).unwrap_or(usize::MAX);
+        let one = body.saturating_add(settings.head_bytes_max).min(most / 2);
+        let streaming_max = most - one;
+        Self {
+            collected_bytes: 0,
+            collecting_max: streaming_max - STREAMS_BYTES.min(streaming_max / 2),
+            streaming_max,
+            collecting: List::default(),
+            streaming: List::default(),
+            favoured: None,
+        }
+    }
+
+    /// So little waits that nobody needs to be asked whether more may.
+    fn is_ample(&self, held: usize) -> bool {
+        held + WINDOW_SHARES * WINDOW_BYTES_MAX <= self.collecting_max
+    }
+
+    /// How much more may wait before fetches of this kind starve.
+    fn free(&self, held: usize, collects: bool) -> usize {
+        let most = if collects { self.collecting_max } else { self.streaming_max };
+        most.saturating_sub(held)
+    }
+
+    fn list(&mut self, collects: bool) -> &mut List<Fetch, Starving> {
+        if collects { &mut self.collecting } else { &mut self.streaming }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Bytes that wait in memory: of collected responses whose end was not told yet, of heads and
+    /// TLS records in pieces, what paused fetches have not taken, and TLS records that sockets
+    /// have not. [`Settings::buffered_bytes_max`] bounds them.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffers.held_bytes() + self.memory.collected_bytes
+    }
+
+    /// Whether collecting fetches starve: no more requests are taken then.
+    pub(super) fn is_memory_short(&self) -> bool {
+        self.memory.free(self.buffered_bytes(), true) < WINDOW_BYTES_MIN
+    }
+
+    /// How much of `room` a connection may read, or seal, at once. 0: its fetch starves, and is
+    /// heard of again when there is room.
+    pub(super) fn window(&mut self, key: ConnectionKey, room: usize) -> usize {
+        let held = self.buffered_bytes();
+        if self.memory.is_ample(held) {
+            return room;
+        }
+        let Some(fetch_key) = self.fetch_of(key) else { return room };
+        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return room };
+        if self.memory.favoured == Some(fetch_key) {
+            return room;
+        }
+        let collects = fetch.collects();
+        let free = self.memory.free(held, collects);
+        if free >= WINDOW_BYTES_MIN {
+            self.relieve(fetch_key);
+            return room.min((free / WINDOW_SHARES).max(WINDOW_BYTES_MIN));
+        }
+        if matches!(fetch.flow, Flow::Flowing) {
+            fetch.flow.go(Flow::Starved);
+            fetch.deadlines.clear(Limit::FirstByte);
+            fetch.deadlines.clear(Limit::Stall);
+            self.memory.list(collects).push_back(&mut self.fetches, fetch_key);
+        }
+        0
+    }
+
+    /// Lets one fetch read on for which there is room now. `false`: there is none.
+    pub(super) fn feed(&mut self) -> bool {
+        if !self.can_feed() {
+            return false;
+        }
+        let held = self.buffered_bytes();
+        let streaming = self.memory.streaming.first();
+        let collecting = self.memory.collecting.first();
+        let next = if self.memory.free(held, false) >= WINDOW_BYTES_MIN && streaming.is_some() {
+            streaming
+        } else if self.memory.free(held, true) >= WINDOW_BYTES_MIN {
+            collecting
+        } else {
+            self.memory.favoured = self.oldest_starving();
+            self.memory.favoured
+        };
+        if let Some(fetch) = next {
+            self.relieve(fetch);
+        }
+        next.is_some()
+    }
+
+    /// Whether [`Self::feed`] would find one.
+    pub(super) fn can_feed(&self) -> bool {
+        let Memory { streaming, collecting, favoured, .. } = &self.memory;
+        if streaming.is_empty() && collecting.is_empty() {
+            return false;
+        }
+        let held = self.buffered_bytes();
+        let has_room = |collects| self.memory.free(held, collects) >= WINDOW_BYTES_MIN;
+        (!streaming.is_empty() && has_room(false))
+            || (!collecting.is_empty() && (favoured.is_none() || has_room(true)))
+    }
+
+    /// The fetch starves no longer, if it did: it reads and writes on.
+    pub(super) fn relieve(&mut self, key: FetchKey) {
+        if self.stop_starving(key) {
+            self.flow_on(key);
+        }
+    }
+
+    /// Takes a fetch off the lists. `true`: it starved.
+    pub(super) fn stop_starving(&mut self, key: FetchKey) -> bool {
+        let Some(fetch) = self.fetches.get_mut(key) else { return false };
+        if !matches!(fetch.flow, Flow::Starved) {
+            return false;
+        }
+        fetch.flow.go(Flow::Flowing);
+        let collects = fetch.collects();
+        self.memory.list(collects).remove(&mut self.fetches, key);
+        true
+    }
+
+    /// Limits of the flow begin anew, and what waits to be sent or read is looked at.
+    pub(super) fn flow_on(&mut self, key: FetchKey) {
+        let Some(fetch) = self.fetches.get(key) else { return };
+        let connection = match &fetch.stage {
+            Stage::Running(exchange_key) => {
+                let exchange_key = *exchange_key;
+                let Some(exchange) = self.exchanges.get(exchange_key) else { return };
+                let (connection, awaits) = (exchange.connection, exchange.awaits_answer());
+                self.begin_limit(key, Limit::Stall);
+                if awaits {
+                    self.begin_limit(key, Limit::FirstByte);
+                }
+                self.send(exchange_key);
+                connection
+            }
+            Stage::Dialling(race) => {
+                let Some(first) = race.dials.first() else { return };
+                *first
+            }
+            _ => return,
+        };
+        self.queue(connection);
+    }
+
+    /// The fetch has left its attempt: it holds no reserve and starves no more.
+    pub(super) fn leave_memory(&mut self, key: FetchKey) {
+        self.stop_starving(key);
+        if self.memory.favoured == Some(key) {
+            self.memory.favoured = None;
+        }
+    }
+
+    /// What was collected for a fetch is given away, or forgotten.
+    pub(super) fn release_collected(&mut self, key: FetchKey) {
+        if let Some(fetch) = self.fetches.get(key) {
+            self.memory.collected_bytes -= fetch.collected_bytes();
+        }
+    }
+
+    /// The fetch that a connection reads for. None: what it reads is kept nowhere, but for a
+    /// record in pieces.
+    fn fetch_of(&self, key: ConnectionKey) -> Option<FetchKey> {
+        match self.connections.get(key)?.phase {
+            Phase::Open { current: Some(exchange) } => {
+                self.exchanges.get(exchange).and_then(|Exchange { fetch, .. }| *fetch)
+            }
+            Phase::Handshaking { dialled_for } => dialled_for,
+            _ => None,
+        }
+    }
+
+    /// O(those that starve), once for each fetch that takes the reserve.
+    fn oldest_starving(&mut self) -> Option<FetchKey> {
+        let mut oldest: Option<(_, FetchKey)> = None;
+        let mut next = self.memory.collecting.first();
+        while let Some(key) = next {
+            let admitted = self.fetches.get(key).and_then(|fetch| fetch.admitted);
+            if oldest.is_none_or(|(before, _)| admitted < before) {
+                oldest = Some((admitted, key));
+            }
+            next = self.memory.collecting.after(&mut self.fetches, key);
+        }
+        oldest.map(|(_, key)| key)
+    }
+}
+
+/// However little a caller allows: a TLS record and a head must fit beside a body.
+const BUFFERED_BYTES_MIN: usize = 1 << 20;
+/// What collecting fetches leave to those that stream.
+const STREAMS_BYTES: usize = 1 << 20;
+/// One read takes at most this part of what is free.
+const WINDOW_SHARES: usize = 64;
+/// Below this there is no use in reading.
+const WINDOW_BYTES_MIN: usize = 4 << 10;
+/// The largest read of any connection.
+const WINDOW_BYTES_MAX: usize = super::reading::TLS_READ_BYTES_MAX;

@@ -1,0 +1,436 @@
+//! Floor 2. Who may go next, and over which connection.
+//!
+//! Origins hold the fetches that wait for their turn, those that are being dialled for, and the
+//! idle connections. In goes "this waits", "this ended", "this is idle"; out comes the next fetch
+//! that the caps allow: round-robin over origins, first in first out inside one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::connection::ConnectionKey;
+use super::fetch::{Fetch, FetchKey};
+use crate::kit::arena::{Arena, Key};
+use crate::kit::list::{Linked, Links, List};
+use crate::origin::{Origin, Prehashed, Route};
+
+pub(crate) type RoomKey = Key<Room>;
+
+/// Marks the list that a fetch is in.
+pub(crate) struct Queued;
+/// Marks the list of its origin's idle connections.
+struct IdleHere;
+/// Marks the list of all idle connections.
+struct IdleAnywhere;
+/// Marks the lists of rooms: the ring, and those parked.
+struct InTurn;
+
+/// What belongs to one origin. It lives while anything does.
+pub(crate) struct Room {
+    origin: Origin,
+    waiting: List<Fetch, Queued>,
+    /// Fetches that resolve or dial: an idle connection that appears first is theirs.
+    dialling: List<Fetch, Queued>,
+    /// The one used last is at the end, and taken first.
+    idle: List<Idle, IdleHere>,
+    /// Sockets begun for fetches that then took an idle connection, the oldest first. Some are
+    /// open or closed by now.
+    orphans: Vec<ConnectionKey>,
+    /// Slots held.
+    active: usize,
+    turn: Turn,
+    links: Links<Self>,
+}
+
+/// Where a room stands for its next turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Nothing waits in it.
+    None,
+    /// In the ring.
+    Next,
+    /// It holds its share of slots.
+    Parked,
+}
+
+/// Stands in for a connection in the lists of idle ones. Made when it is first idle, it lives
+/// as long as the connection.
+pub(crate) struct Idle {
+    connection: ConnectionKey,
+    route: Arc<Route>,
+    room: RoomKey,
+    is_listed: bool,
+    here: Links<Self>,
+    anywhere: Links<Self>,
+}
+
+pub(crate) type IdleKey = Key<Idle>;
+
+/// The origins, their queues and their idle connections.
+pub(crate) struct Pool {
+    rooms: Arena<Room>,
+    by_origin: HashMap<Origin, RoomKey, Prehashed>,
+    /// Rooms where something waits, in the order of their turns.
+    ring: List<Room, InTurn>,
+    /// Rooms where something waits that hold their share of slots.
+    parked: List<Room, InTurn>,
+    /// The smallest share that one of the parked was measured by.
+    parked_at_share: usize,
+    idle: Arena<Idle>,
+    /// The one idle longest is first.
+    idle_by_age: List<Idle, IdleAnywhere>,
+    /// Rooms where something waits or a slot is held.
+    busy_rooms: usize,
+    in_flight: usize,
+    waiting: usize,
+    /// Most fetches in flight: the settings' number, or less while descriptors are short.
+    cap: usize,
+    per_origin: Option<usize>,
+}
+
+/// Waiting and admission.
+impl Pool {
+    pub(crate) fn new(cap: usize, per_origin: Option<usize>) -> Self {
+        Self {
+            rooms: Arena::with_capacity(0),
+            by_origin: HashMap::with_hasher(Prehashed::default()),
+            ring: List::default(),
+            parked: List::default(),
+            parked_at_share: 0,
+            idle: Arena::with_capacity(0),
+            idle_by_age: List::default(),
+            busy_rooms: 0,
+            in_flight: 0,
+            waiting: 0,
+            cap: cap.max(1),
+            per_origin: per_origin.map(|most| most.max(1)),
+        }
+    }
+
+    /// The room of an origin, made where there is none. `None` where keys have run out.
+    pub(crate) fn room(&mut self, origin: &Origin) -> Option<RoomKey> {
+        if let Some(key) = self.by_origin.get(origin) {
+            return Some(*key);
+        }
+        let room = Room {
+            origin: origin.clone(),
+            waiting: List::default(),
+            dialling: List::default(),
+            idle: List::default(),
+            orphans: Vec::new(),
+            active: 0,
+            turn: Turn::None,
+            links: Links::default(),
+        };
+        let key = self.rooms.insert(room).ok()?;
+        self.by_origin.insert(origin.clone(), key);
+        Some(key)
+    }
+
+    /// Puts a fetch in its origin's list: at the end, or in front where it was in flight before.
+    pub(crate) fn wait(
+        &mut self,
+        fetches: &mut Arena<Fetch>,
+        room_key: RoomKey,
+        fetch: FetchKey,
+        in_front: bool,
+    ) {
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
+        if room.active == 0 && room.waiting.is_empty() {
+            self.busy_rooms += 1;
+        }
+        if in_front {
+            room.waiting.push_front(fetches, fetch);
+        } else {
+            room.waiting.push_back(fetches, fetch);
+        }
+        self.waiting += 1;
+        if room.turn == Turn::None {
+            room.turn = Turn::Next;
+            self.ring.push_back(&mut self.rooms, room_key);
+        }
+    }
+
+    /// Takes a fetch out of its origin's list, in which it must be.
+    pub(crate) fn stop_waiting(
+        &mut self,
+        fetches: &mut Arena<Fetch>,
+        room_key: RoomKey,
+        fetch: FetchKey,
+    ) {
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
+        room.waiting.remove(fetches, fetch);
+        self.waiting -= 1;
+        self.settle(room_key);
+    }
+
+    /// The next fetch that the caps allow; it holds a slot from now on.
+    pub(crate) fn next_admission(&mut self, fetches: &mut Arena<Fetch>) -> Option<FetchKey> {
+        if self.in_flight >= self.cap {
+            return None;
+        }
+        loop {
+            let share = self.share();
+            let Some(room_key) = self.ring.pop_front(&mut self.rooms) else {
+                if self.parked.is_empty() || share <= self.parked_at_share {
+                    return None;
+                }
+                self.unpark_all();
+                continue;
+            };
+            let room = self.rooms.get_mut(room_key)?;
+            room.turn = Turn::None;
+            if room.waiting.is_empty() {
+                continue;
+            }
+            if room.active >= share {
+                room.turn = Turn::Parked;
+                let is_first = self.parked.is_empty();
+                let smallest = if is_first { share } else { share.min(self.parked_at_share) };
+                self.parked_at_share = smallest;
+                self.parked.push_back(&mut self.rooms, room_key);
+                continue;
+            }
+            let fetch = room.waiting.pop_front(fetches)?;
+            room.active += 1;
+            if !room.waiting.is_empty() {
+                room.turn = Turn::Next;
+                self.ring.push_back(&mut self.rooms, room_key);
+            }
+            self.in_flight += 1;
+            self.waiting -= 1;
+            return Some(fetch);
+        }
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn release(&mut self, room_key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
+        room.active -= 1;
+        self.in_flight -= 1;
+        if room.turn == Turn::Parked {
+            room.turn = Turn::Next;
+            self.parked.remove(&mut self.rooms, room_key);
+            self.ring.push_back(&mut self.rooms, room_key);
+        }
+        self.settle(room_key);
+    }
+
+    /// Whether [`Self::next_admission`] has something to look at.
+    pub(crate) fn has_turns(&self) -> bool {
+        self.in_flight < self.cap
+            && (!self.ring.is_empty()
+                || (!self.parked.is_empty() && self.share() > self.parked_at_share))
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(crate) fn cap(&self) -> usize {
+        self.cap
+    }
+
+    /// Lowers the cap to what is in flight, 0 included, or raises it again.
+    pub(crate) fn set_cap(&mut self, cap: usize) {
+        self.cap = cap;
+    }
+
+    /// Slots that one origin may hold. Rounded up: with 33 origins and 64 slots, 31 of these
+    /// would stay empty otherwise.
+    fn share(&self) -> usize {
+        let fair = || self.cap.div_ceil(self.busy_rooms.max(1)).max(1);
+        self.per_origin.unwrap_or_else(fair)
+    }
+
+    /// O(parked rooms), each of which holds a slot; only when the share has grown.
+    fn unpark_all(&mut self) {
+        while let Some(key) = self.parked.pop_front(&mut self.rooms) {
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.turn = Turn::Next;
+            }
+            self.ring.push_back(&mut self.rooms, key);
+        }
+    }
+
+    /// After something left a room: it may have no work, or be needed no longer.
+    fn settle(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if room.active > 0 || !room.waiting.is_empty() {
+            return;
+        }
+        self.busy_rooms -= 1;
+        match std::mem::replace(&mut room.turn, Turn::None) {
+            Turn::None => {}
+            Turn::Next => self.ring.remove(&mut self.rooms, key),
+            Turn::Parked => self.parked.remove(&mut self.rooms, key),
+        }
+        self.vacate(key);
+    }
+
+    /// Drops a room that nothing is in.
+    fn vacate(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get(key) else { return };
+        if room.active == 0
+            && room.waiting.is_empty()
+            && room.dialling.is_empty()
+            && room.idle.is_empty()
+            && let Some(room) = self.rooms.remove(key)
+        {
+            self.by_origin.remove(&room.origin);
+        }
+    }
+}
+
+/// Fetches that resolve or dial.
+impl Pool {
+    pub(crate) fn begin_dialling(
+        &mut self,
+        fetches: &mut Arena<Fetch>,
+        room: RoomKey,
+        fetch: FetchKey,
+    ) {
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.dialling.push_back(fetches, fetch);
+        }
+    }
+
+    pub(crate) fn end_dialling(
+        &mut self,
+        fetches: &mut Arena<Fetch>,
+        room: RoomKey,
+        fetch: FetchKey,
+    ) {
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.dialling.remove(fetches, fetch);
+        }
+    }
+
+    /// The sockets of this origin that opened, or will, for nobody.
+    pub(crate) fn orphans(&mut self, room: RoomKey) -> Option<&mut Vec<ConnectionKey>> {
+        Some(&mut self.rooms.get_mut(room)?.orphans)
+    }
+
+    /// The fetch that has dialled longest for this origin.
+    pub(crate) fn longest_dialling(&self, room: RoomKey) -> Option<FetchKey> {
+        self.rooms.get(room)?.dialling.first()
+    }
+
+    /// The one that began to dial next after `fetch`, which must dial for the same origin.
+    pub(crate) fn dialling_after(
+        &self,
+        fetches: &mut Arena<Fetch>,
+        room: RoomKey,
+        fetch: FetchKey,
+    ) -> Option<FetchKey> {
+        self.rooms.get(room)?.dialling.after(fetches, fetch)
+    }
+}
+
+/// Idle connections.
+impl Pool {
+    /// Puts a connection among the idle ones, as the one used last. `entry` is its own from
+    /// before. `None` where it cannot be kept.
+    pub(crate) fn check_in(
+        &mut self,
+        entry: Option<IdleKey>,
+        connection: ConnectionKey,
+        route: &Arc<Route>,
+    ) -> Option<IdleKey> {
+        let key = match entry {
+            Some(key) => key,
+            None => {
+                let entry = Idle {
+                    connection,
+                    route: Arc::clone(route),
+                    room: self.room(&route.origin)?,
+                    is_listed: false,
+                    here: Links::default(),
+                    anywhere: Links::default(),
+                };
+                self.idle.insert(entry).ok()?
+            }
+        };
+        let mut room_key = self.idle.get(key)?.room;
+        if !self.rooms.contains(room_key) {
+            // It went while nothing of the origin was known to it; it comes again.
+            room_key = self.room(&route.origin)?;
+        }
+        let entry = self.idle.get_mut(key)?;
+        entry.room = room_key;
+        entry.is_listed = true;
+        self.rooms.get_mut(room_key)?.idle.push_back(&mut self.idle, key);
+        self.idle_by_age.push_back(&mut self.idle, key);
+        Some(key)
+    }
+
+    /// Takes the idle connection of this route that was used last.
+    pub(crate) fn check_out(&mut self, room: RoomKey, route: &Arc<Route>) -> Option<ConnectionKey> {
+        let list = &self.rooms.get(room)?.idle;
+        // One step in nearly every case: routes that differ share an origin rarely.
+        let mut candidate = list.last();
+        while let Some(key) = candidate {
+            let entry = self.idle.get(key)?;
+            if entry.route.shares_with(route) {
+                let connection = entry.connection;
+                self.unlist(key);
+                return Some(connection);
+            }
+            candidate = list.before(&mut self.idle, key);
+        }
+        None
+    }
+
+    pub(crate) fn has_idle(&self, room: RoomKey) -> bool {
+        self.rooms.get(room).is_some_and(|room| !room.idle.is_empty())
+    }
+
+    /// The idle connection that was used longest ago.
+    pub(crate) fn oldest_idle(&self) -> Option<ConnectionKey> {
+        Some(self.idle.get(self.idle_by_age.first()?)?.connection)
+    }
+
+    pub(crate) fn idle_connections(&self) -> usize {
+        self.idle_by_age.len()
+    }
+
+    /// A connection has closed.
+    pub(crate) fn forget(&mut self, key: IdleKey) {
+        if let Some(room) = self.unlist(key) {
+            self.vacate(room);
+        }
+        self.idle.remove(key);
+    }
+
+    fn unlist(&mut self, key: IdleKey) -> Option<RoomKey> {
+        let entry = self.idle.get_mut(key)?;
+        if !std::mem::replace(&mut entry.is_listed, false) {
+            return None;
+        }
+        let room = entry.room;
+        self.idle_by_age.remove(&mut self.idle, key);
+        self.rooms.get_mut(room)?.idle.remove(&mut self.idle, key);
+        Some(room)
+    }
+}
+
+impl Linked<InTurn> for Room {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.links
+    }
+}
+
+impl Linked<IdleHere> for Idle {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.here
+    }
+}
+
+impl Linked<IdleAnywhere> for Idle {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.anywhere
+    }
+}

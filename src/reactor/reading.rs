@@ -1,0 +1,323 @@
+//! Floor 2. What a poll said of a connection, and what is read from it.
+//!
+//! In goes readiness; out come plaintext bytes in the reactor's one read buffer, with the
+//! [`Focus`] on them, and the news that a stream has ended.
+
+use std::io;
+
+use super::Reactor;
+use super::connection::{Connection, ConnectionKey, Ending, Phase};
+use super::exchange::Exchange;
+use super::fetch::Fetch;
+use super::opening::tls_error;
+use crate::error::{Error, Kind, Phase as ErrorPhase};
+use crate::kit::buffer::Carry;
+use crate::net::{Net, Readiness};
+use crate::wire::http1::reuse::CloseReason;
+use crate::wire::tls::TlsError;
+
+impl<N: Net> Reactor<N> {
+    /// Takes in what a poll said of a connection.
+    pub(super) fn receive_readiness(&mut self, key: ConnectionKey, event: Readiness) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let ended = event.has(Readiness::READ_CLOSED | Readiness::ERROR);
+        connection.ready |= event.bits & (Readiness::READABLE | Readiness::WRITABLE);
+        if ended {
+            connection.ready |= Readiness::READABLE | Readiness::READ_CLOSED;
+        }
+        if let Phase::Connecting { .. } = connection.phase {
+            if ended || event.has(Readiness::WRITABLE) {
+                self.connect_ended(key, ended);
+            }
+        } else if event.has(Readiness::WRITABLE) {
+            self.write_on(key);
+        }
+        self.go_on(key);
+    }
+
+    /// A connection that has work of its own left: bytes that wait, or a socket not drained.
+    pub(super) fn work_on(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.queued = false;
+        self.go_on(key);
+    }
+
+    /// What waits in the inbox comes before the socket, and before the news of its end. But a
+    /// head in pieces waits for the socket, and a paused fetch for its resumption.
+    fn go_on(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let exchange = match connection.phase {
+            Phase::Open { current: Some(exchange) } => self.exchanges.get(exchange),
+            _ => None,
+        };
+        let fetch = exchange.and_then(|exchange| self.fetches.get(exchange.fetch?));
+        if fetch.is_some_and(Fetch::is_paused) {
+            return;
+        }
+        match &connection.inbox {
+            Some(inbox) if !exchange.is_some_and(Exchange::has_partial_head) => {
+                let end = inbox.len();
+                self.focus = Some(Focus { connection: key, place: Place::Inbox, at: 0, end });
+                self.queue(key);
+            }
+            _ => self.read(key),
+        }
+    }
+
+    /// The bytes that a focus is on; none where its connection has gone.
+    pub(super) fn bytes(&self, focus: Focus) -> &[u8] {
+        let connection = self.connections.get(focus.connection);
+        connection.map_or(&[], |connection| focus.bytes(&self.read_buffer, connection))
+    }
+
+    /// Puts a connection on the list of those to be worked on in this turn.
+    pub(super) fn queue(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.again.push_back(key);
+        }
+    }
+
+    /// Writes what waits: records, then the rest of the request.
+    fn write_on(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Err(error) = connection.flush(&mut self.net, &mut self.buffers) {
+            return self.write_failed(key, error);
+        }
+        if let Phase::Open { current: Some(exchange) } = connection.phase {
+            self.send(exchange);
+        }
+    }
+
+    /// A write failed: the peer has gone. What it said before is read first, an answer it may be.
+    pub(super) fn write_failed(&mut self, key: ConnectionKey, error: io::Error) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.ready |= Readiness::READABLE;
+            connection.ready &= !Readiness::WRITABLE;
+            connection.write_error = Some(error);
+            self.queue(key);
+        }
+    }
+
+    /// Reads once into the shared buffer and turns the reactor's attention to what came. The inbox
+    /// is empty, or holds a head in pieces.
+    pub(super) fn read(&mut self, key: ConnectionKey) {
+        let turn = self.turn;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(ending) = connection.ending.take() {
+            return self.ended(key, ending);
+        }
+        if connection.ready & Readiness::READABLE == 0 {
+            return;
+        }
+        if std::mem::replace(&mut connection.turn, turn) != turn {
+            connection.spent_bytes = 0;
+        }
+        if connection.spent_bytes >= TURN_BYTES_MAX {
+            if !std::mem::replace(&mut connection.queued, true) {
+                self.next_turn.push(key);
+            }
+            return;
+        }
+        let kept = connection.cipher.as_ref().map_or(0, Carry::len);
+        let most = if connection.tls.is_some() { TLS_READ_BYTES_MAX } else { READ_BYTES_MAX };
+        let room = self.window(key, most);
+        if room == 0 {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(window) = self.read_buffer.get_mut(kept..kept + room) else {
+            return self.ended(key, Ending::Tls(TlsError::protocol("a record too long")));
+        };
+        match self.net.read(&mut connection.stream, window) {
+            Ok(0) => {
+                // A reset is told once: where a write was told of it, this is no clean end.
+                let ending = match connection.write_error.take() {
+                    Some(error) => Ending::Io(error),
+                    None => Ending::Eof { clean: connection.tls.is_none() },
+                };
+                self.ended(key, ending);
+            }
+            Ok(count) => {
+                connection.spent_bytes += count.max(READ_COST_BYTES_MIN);
+                let drained = count < room && connection.ready & Readiness::READ_CLOSED == 0;
+                if drained {
+                    connection.ready &= !Readiness::READABLE;
+                }
+                if connection.tls.is_some() {
+                    self.open_records(key, kept, count);
+                } else {
+                    self.attend(key, count);
+                }
+                if !drained {
+                    self.queue(key);
+                } else if self.connections.get(key).is_some_and(Connection::idles_in_a_record) {
+                    self.close(key, CloseReason::IdleReadable);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.ready &= !Readiness::READABLE;
+                if let Some(error) = connection.write_error.take() {
+                    self.ended(key, Ending::Io(error));
+                }
+            }
+            Err(error) => self.ended(key, Ending::Io(error)),
+        }
+    }
+
+    /// Plaintext of `count` bytes stands at the front of the read buffer.
+    fn attend(&mut self, key: ConnectionKey, count: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.focus = Some(match &connection.inbox {
+            // A head in pieces: it must be seen as one.
+            Some(inbox) => {
+                let end = inbox.len() + count;
+                self.buffers.fill(&mut connection.inbox, &self.read_buffer[..count]);
+                Focus { connection: key, place: Place::Inbox, at: 0, end }
+            }
+            None => Focus { connection: key, place: Place::Read, at: 0, end: count },
+        });
+    }
+
+    /// `count` bytes of TLS records were read behind a gap of `kept`, which is for those that
+    /// came before.
+    fn open_records(&mut self, key: ConnectionKey, kept: usize, count: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(tls) = &mut connection.tls else { return };
+        let end = kept + count;
+        if let Some(cipher) = &connection.cipher {
+            let came = &self.read_buffer[kept..end];
+            if !tls.completes_record(cipher.unread(), came) {
+                return self.buffers.fill(&mut connection.cipher, came);
+            }
+            self.read_buffer[..kept].copy_from_slice(cipher.unread());
+            self.buffers.take_home(&mut connection.cipher);
+        }
+        self.sealed.clear();
+        let opened = tls.open(&mut self.read_buffer[..end], &mut self.sealed);
+        let rest = &self.read_buffer[opened.consumed.min(end)..end];
+        self.buffers.fill(&mut connection.cipher, rest);
+        let written = if self.sealed.is_empty() {
+            Ok(())
+        } else {
+            connection.write_sealed(&mut self.net, &mut self.buffers, &self.sealed)
+        };
+        match opened.result {
+            Err(error) => connection.ending = Some(Ending::Tls(error)),
+            Ok(()) if opened.peer_closed => connection.ending = Some(Ending::Eof { clean: true }),
+            Ok(()) => {}
+        }
+        let has_ended = connection.ending.is_some();
+        if opened.plain > 0 && opened.handshake_done_now {
+            // It speaks before it is spoken to: noted for the exchange that begins now.
+            connection.ready |= Readiness::READABLE;
+        }
+        if let Err(error) = written {
+            self.write_failed(key, error);
+        }
+        if opened.handshake_done_now {
+            self.secured(key);
+        }
+        if opened.plain > 0 {
+            self.attend(key, opened.plain);
+        }
+        if has_ended {
+            self.queue(key);
+        }
+    }
+
+    /// The stream has ended, and what came before was consumed.
+    fn ended(&mut self, key: ConnectionKey, ending: Ending) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let phase = connection.phase;
+        let error = match ending {
+            Ending::Eof { clean } => {
+                return match phase {
+                    Phase::Open { current: Some(exchange) } => self.stream_ended(exchange, clean),
+                    Phase::Handshaking { .. } => {
+                        let what = "the server closed the connection during the TLS handshake";
+                        let error = Error::new(Kind::Tls, ErrorPhase::Tls, what).passing();
+                        self.open_failed(key, error);
+                    }
+                    _ => self.close(key, CloseReason::IdleReadable),
+                };
+            }
+            Ending::Tls(error) => tls_error(error),
+            Ending::Io(error) => {
+                let what = "the connection broke";
+                let kind = if is_reset(&error) { Kind::Closed } else { Kind::Io };
+                Error::io(kind, ErrorPhase::Head, what, error)
+            }
+        };
+        match phase {
+            Phase::Open { current: Some(exchange) } => self.fail_exchange(exchange, error),
+            Phase::Handshaking { .. } => self.open_failed(key, error.at(ErrorPhase::Tls)),
+            _ => self.close(key, CloseReason::Failed),
+        }
+    }
+}
+
+/// The part of a buffer that is being consumed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Focus {
+    pub(crate) connection: ConnectionKey,
+    pub(crate) place: Place,
+    pub(crate) at: usize,
+    pub(crate) end: usize,
+}
+
+/// Where bytes lie that are consumed or lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// In the reactor's read buffer.
+    Read,
+    /// In the inbox of the connection.
+    Inbox,
+}
+
+impl Focus {
+    /// The bytes meant.
+    pub(crate) fn bytes<'a, S>(
+        &self,
+        read_buffer: &'a [u8],
+        connection: &'a Connection<S>,
+    ) -> &'a [u8] {
+        let buffer = match (self.place, &connection.inbox) {
+            (Place::Read, _) => read_buffer,
+            (Place::Inbox, Some(inbox)) => inbox.unread(),
+            (Place::Inbox, None) => &[],
+        };
+        buffer.get(self.at..self.end).unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn bytes_mut<'a, S>(
+        &self,
+        read_buffer: &'a mut [u8],
+        connection: &'a mut Connection<S>,
+    ) -> &'a mut [u8] {
+        let buffer = match (self.place, &mut connection.inbox) {
+            (Place::Read, _) => read_buffer,
+            (Place::Inbox, Some(inbox)) => inbox.unread_mut(),
+            (Place::Inbox, None) => &mut [],
+        };
+        buffer.get_mut(self.at..self.end).unwrap_or_default()
+    }
+}
+
+/// The peer, or something on the way, ended the connection by force.
+fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+/// Most bytes that one connection is read in one turn, before others and the caller's program
+/// get theirs.
+const TURN_BYTES_MAX: usize = 256 << 10;
+/// What a read counts for at the least, so that one that drips also comes to its share's end.
+const READ_COST_BYTES_MIN: usize = 1 << 10;
+/// One read of a plain connection. Larger ones cost more CPU a byte: they leave the cache.
+pub(super) const READ_BYTES_MAX: usize = 64 << 10;
+/// One read over TLS: many records at once.
+pub(super) const TLS_READ_BYTES_MAX: usize = 256 << 10;

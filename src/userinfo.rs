@@ -1,0 +1,53 @@
+//! Plain data. The text of a URL without the user name and password in it (RFC 3986 §3.2.1).
+//!
+//! In goes text that may be no URL at all, as it is for errors about it; out comes the same without
+//! whatever may be a password. Text cannot be parsed to find that out, so all that stands before
+//! the last `@` is taken for it, but for the scheme.
+
+use std::borrow::Cow;
+
+/// The text without what may be user information, which a `@` ends.
+pub(crate) fn without_userinfo(url: &str) -> Cow<'_, str> {
+    let Some((before, after)) = url.rsplit_once('@') else { return Cow::Borrowed(url) };
+    Cow::Owned(format!("{}{after}", before.get(..scheme_length(before)).unwrap_or_default()))
+}
+
+/// How much of it is a scheme and the slashes behind it. Of schemes that are not ours, only those
+/// with two slashes count: `user:password@host` has none.
+fn scheme_length(text: &str) -> usize {
+    let Some((scheme, rest)) = text.split_once(':') else { return 0 };
+    let is_ours = ["http", "https"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours));
+    let is_scheme = is_ours || (scheme.bytes().all(is_of_schemes) && rest.starts_with("//"));
+    let slashes = rest.len() - rest.trim_start_matches(['/', '\\']).len();
+    if is_scheme { scheme.len() + 1 + slashes } else { 0 }
+}
+
+/// RFC 3986 §3.1.
+fn is_of_schemes(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_before_the_last_at_is_left_out() {
+        for (url, shown) in [
+            ("http://a.example/x", "http://a.example/x"),
+            ("http://me:pass@a.example/x", "http://a.example/x"),
+            ("http://me:p@ss@a.example/x", "http://a.example/x"),
+            ("http://me:pa/ss@[bad/", "http://[bad/"),
+            ("HTTPS:\\me:pass@[bad/", "HTTPS:\\[bad/"),
+            ("http:me:pass@[bad/", "http:[bad/"),
+            ("ftp://me:pass@a.example/", "ftp://a.example/"),
+            ("me:pass@a.example", "a.example"),
+            ("//me:pass@[bad/", "[bad/"),
+            (" http://me:pass@[bad/", "[bad/"),
+            ("@", ""),
+            ("é:@é", "é"),
+        ] {
+            assert_eq!(without_userinfo(url), shown, "{url}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Floor 1: sans-IO codecs. Bytes in, values out; no socket, no clock.
+
+pub(crate) mod dns;
+pub(crate) mod http1;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+pub(crate) mod tls;

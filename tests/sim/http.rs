@@ -1,0 +1,533 @@
+//! An HTTP/1.1 server without sockets: requests are parsed, answers are steps.
+
+use super::ledger::Answer;
+use super::plan::Fault;
+use super::random::{Random, body_bytes};
+use super::wire::{Http, Step};
+use super::world::Env;
+
+/// A request, as far as a server cares.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: u64,
+    pub(crate) hop: u64,
+    pub(crate) method: String,
+    pub(crate) length: u64,
+    asks_close: bool,
+}
+
+pub(crate) enum Parsed {
+    /// The first byte of a request.
+    Begun,
+    Head(Asked),
+    Whole(Asked),
+}
+
+/// Reads requests, in pieces of any size. Strict: a client that is not is at fault.
+#[derive(Default)]
+pub(crate) struct Parser {
+    head: Vec<u8>,
+    body: Option<(Asked, u64)>,
+}
+
+impl Parser {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Parsed>, String> {
+        let mut parsed = Vec::new();
+        while !bytes.is_empty() {
+            if let Some((asked, at)) = &mut self.body {
+                let count = bytes.len().min((asked.length - *at) as usize);
+                let (piece, rest) = bytes.split_at(count);
+                if body_bytes(upload(asked.id), *at, count) != piece {
+                    return Err(format!("the body of request {} is not as given", asked.id));
+                }
+                *at += count as u64;
+                bytes = rest;
+            } else {
+                if self.head.is_empty() {
+                    parsed.push(Parsed::Begun);
+                }
+                self.head.push(bytes[0]);
+                bytes = &bytes[1..];
+                if !self.head.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                let asked = read_head(&std::mem::take(&mut self.head))?;
+                parsed.push(Parsed::Head(asked.clone()));
+                self.body = Some((asked, 0));
+            }
+            if let Some((asked, _)) = self.body.take_if(|(asked, at)| *at == asked.length) {
+                parsed.push(Parsed::Whole(asked));
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn read_head(head: &[u8]) -> Result<Asked, String> {
+    let text = String::from_utf8_lossy(head);
+    let wrong = || format!("not a request: {text:?}");
+    let mut lines = text.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (Some(method), Some(path), Some("HTTP/1.1")) = (words.next(), words.next(), words.next())
+    else {
+        return Err(wrong());
+    };
+    let mut numbers = path.trim_start_matches('/').split('/').map(str::parse);
+    let (Some(Ok(id)), Some(Ok(hop))) = (numbers.next(), numbers.next()) else {
+        return Err(wrong());
+    };
+    let (mut length, mut asks_close) = (0, false);
+    for line in lines {
+        let line = line.to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().map_err(|_| wrong())?;
+        }
+        asks_close |= line == "connection: close";
+    }
+    Ok(Asked { id, hop, method: method.to_owned(), length, asks_close })
+}
+
+/// The name of what is sent with a request.
+pub(crate) fn upload(id: u64) -> u64 {
+    id ^ (1 << 60)
+}
+
+/// What is to be said of a request that has come.
+pub(crate) fn check_whole(asked: &Asked, env: &mut Env, is_whole: bool) {
+    let Some(asking) = env.ledger.asking(asked.id) else {
+        return env.ledger.break_law(format!("request {} was not asked for", asked.id));
+    };
+    let (length, given) = (asked.length, asking.body_bytes);
+    if length != given && !(asked.method == "GET" && length == 0) {
+        env.ledger.break_law(format!("request {}: {length} bytes of {given}", asked.id));
+    }
+    if is_whole && matches!(&*asked.method, "POST" | "PATCH") {
+        env.ledger.receive_once(asked.id, asked.hop);
+    }
+}
+
+/// Whether the answer comes before the body has.
+pub(crate) fn decides_early(asked: &Asked, env: &mut Env) -> bool {
+    asked.length > 0
+        && env.plan.faults.contains(&Fault::Early)
+        && env.random.chance(env.plan.faulty_answer_pm)
+}
+
+/// Something that no request asked for.
+pub(crate) fn unasked(random: &mut Random) -> Vec<u8> {
+    let wholes = [
+        "HTTP/1.1 200 OK\r\nX-Nonce: 0\r\nContent-Length: 6\r\n\r\npoison",
+        "HTTP/1.1 408 Request Timeout\r\nX-Nonce: 0\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Nonce: 0\r\nTransfer-Encoding: chunked\r\n\r\n1\r\np\r\n0\r\n\r\n",
+        "\r\n",
+        "x",
+    ];
+    random.pick(&wholes).as_bytes().to_vec()
+}
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length,
+    Chunked,
+    Close,
+}
+
+/// The steps of an answer, up to and beyond its end.
+pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut Env) -> Vec<Step> {
+    let fault = env.random.chance(env.plan.faulty_answer_pm) && !env.plan.faults.is_empty();
+    let fault = fault.then(|| *env.random.pick(&env.plan.faults));
+    if let Some(fault) = fault {
+        env.story.tell(env.now, &[31, asked.id], || format!("    which it answers with {fault:?}"));
+        env.ledger.excuse(asked.id);
+        // Whoever is next on this connection may suffer as well.
+        env.ledger.excuse_origin(origin);
+    }
+    let loops = fault == Some(Fault::Loop);
+    let redirects = loops || fault == Some(Fault::LongRedirect);
+    if redirects || (asked.hop < 5 && env.random.chance(env.plan.redirect_pm)) {
+        return redirect(asked, origin, fault, env);
+    }
+    let status = if env.random.chance(env.plan.unavailable_pm) { 503 } else { 200 };
+    let bodiless = [204, 304];
+    let status = if env.random.chance(100) { *env.random.pick(&bodiless) } else { status };
+    let draft = Draft::new(asked, status, fault, http, env);
+    draft.steps(asked, fault, http, env)
+}
+
+/// A response that is being made up.
+struct Draft {
+    status: u16,
+    framing: Framing,
+    nonce: u64,
+    /// What is said before it.
+    interim: Vec<u8>,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    /// What comes of the body beyond its announced end.
+    surplus: Vec<u8>,
+    /// The connection ends behind it.
+    closes: bool,
+}
+
+impl Draft {
+    fn new(
+        asked: &Asked,
+        status: u16,
+        fault: Option<Fault>,
+        http: &mut Http,
+        env: &mut Env,
+    ) -> Self {
+        let is_bodiless = matches!(status, 204 | 304);
+        let has_body = !is_bodiless && asked.method != "HEAD";
+        let most = if status == 503 { 200 } else { env.plan.body_bytes };
+        let length = env.random.magnitude(most);
+        let framing = match env.random.below(8) {
+            0 if has_body => Framing::Close,
+            1..=3 => Framing::Chunked,
+            _ => Framing::Length,
+        };
+        let is_old = framing != Framing::Chunked && env.random.chance(60);
+        let closes =
+            framing == Framing::Close || is_old || asked.asks_close || env.random.chance(60);
+        // Without close_notify, only the length tells that nothing is missing.
+        let is_unsure = framing == Framing::Close && http.tls.is_some() && http.is_curt;
+        let whole = if has_body { length } else { 0 };
+        let whole = Answer { id: asked.id, whole: (!is_unsure).then_some(whole) };
+        let nonce = env.ledger.answer(whole);
+        let body = body_bytes(nonce, 0, length as usize);
+        let mut head =
+            format!("HTTP/1.{} {status} Because\r\nX-Nonce: {nonce}\r\n", 1 - u8::from(is_old));
+        let is_told = framing == Framing::Close || is_old;
+        if closes && !(is_told && env.random.chance(500)) {
+            head.push_str("Connection: close\r\n");
+        } else if env.random.chance(100) {
+            let seconds = env.random.below(4);
+            head.push_str(&format!("Keep-Alive: timeout={seconds}\r\n"));
+        }
+        if status == 503 && env.random.chance(500) {
+            let seconds = env.random.below(3);
+            head.push_str(&format!("Retry-After: {seconds}\r\n"));
+        }
+        let said = Said { framing, has_body, is_bodiless, fault };
+        let (said, mut body) = said.frame(&body, env);
+        let announced = env.ledger.last_whole().filter(|_| fault == Some(Fault::ShortLength));
+        let is_short = framing == Framing::Length && has_body;
+        let end = announced.filter(|_| is_short).map_or(body.len(), |whole| whole as usize);
+        let surplus = body.split_off(end.min(body.len()));
+        head.push_str(&said);
+        head.push_str("\r\n");
+        let interim = interim(fault, env);
+        let body = if has_body { body } else { Vec::new() };
+        let head = head.into_bytes();
+        Self { status, framing, nonce, interim, head, body, surplus, closes }
+    }
+
+    fn steps(
+        mut self,
+        asked: &Asked,
+        fault: Option<Fault>,
+        http: &mut Http,
+        env: &mut Env,
+    ) -> Vec<Step> {
+        match fault {
+            Some(Fault::CutByFin | Fault::CutByReset | Fault::CutBySilence) => {
+                return self.cut(fault, http, env);
+            }
+            Some(Fault::LongLength) => self.closes = true,
+            Some(Fault::Garbage) => return self.garbage(env),
+            Some(Fault::HugeHead) if !env.plan.is_narrow => {
+                env.ledger.spoil(self.nonce);
+                let filler = format!("X-Filler: {}\r\n", "y".repeat(2_000)).repeat(40);
+                self.head.splice(self.head.len() - 2..self.head.len() - 2, filler.bytes());
+            }
+            Some(Fault::Endless) if !matches!(self.status, 204 | 304) && asked.method != "HEAD" => {
+                return self.endless(env);
+            }
+            Some(Fault::Drip) => return self.drip(env),
+            _ => {}
+        }
+        let mut steps = self.parts(env);
+        if self.closes {
+            steps.push(Step::Fin);
+            return steps;
+        }
+        match fault {
+            Some(Fault::Twice) => {
+                steps.push(Step::Poison(unasked(&mut env.random)));
+                http.has_spoken = true;
+            }
+            Some(Fault::IdleSpeech) => {
+                steps.push(Step::Wait(env.random.magnitude(2_000_000)));
+                steps.push(Step::Poison(unasked(&mut env.random)));
+            }
+            Some(Fault::IdleEnd) => {
+                steps.push(Step::Wait(env.random.magnitude(2_000_000)));
+                steps.push(if env.random.chance(700) { Step::Fin } else { Step::Reset });
+            }
+            Some(Fault::EndOnReuse) => http.ends_on_reuse = true,
+            _ => {}
+        }
+        steps
+    }
+
+    /// All of it, and where it frees what.
+    fn parts(&mut self, env: &mut Env) -> Vec<Step> {
+        let is_judged = self.status == 503;
+        let mut steps = self.head_steps(env);
+        if is_judged {
+            steps.push(Step::EndOfHead);
+        }
+        if !self.body.is_empty() {
+            steps.push(Step::Bytes(std::mem::take(&mut self.body)));
+        }
+        steps.push(Step::EndOfAnswer { frees: !is_judged });
+        if !self.surplus.is_empty() {
+            steps.push(Step::Poison(std::mem::take(&mut self.surplus)));
+        }
+        steps
+    }
+
+    fn head_steps(&mut self, env: &mut Env) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.interim.is_empty() {
+            steps.push(Step::Bytes(std::mem::take(&mut self.interim)));
+            if env.random.chance(500) {
+                steps.push(Step::Wait(env.random.magnitude(100_000)));
+            }
+        }
+        steps.push(Step::Bytes(std::mem::take(&mut self.head)));
+        steps
+    }
+
+    /// All of it up to some byte.
+    fn cut(mut self, fault: Option<Fault>, http: &mut Http, env: &mut Env) -> Vec<Step> {
+        let head_bytes = self.interim.len() + self.head.len();
+        let all_bytes = head_bytes + self.body.len();
+        let at = match env.random.below(3) {
+            0 => env.random.index(all_bytes + 1),
+            1 => env.random.index(head_bytes + 1),
+            _ => all_bytes - env.random.index(3).min(all_bytes),
+        };
+        let is_ended = self.framing == Framing::Close;
+        let is_honest_close = is_ended && fault == Some(Fault::CutByFin) && at >= head_bytes;
+        if is_honest_close && (http.tls.is_none() || !http.is_curt) {
+            // Nobody can tell that something is missing.
+            env.ledger.shorten(self.nonce, (at - head_bytes) as u64);
+        } else if is_ended || at < all_bytes {
+            env.ledger.spoil(self.nonce);
+        }
+        let mut steps = truncated(self.parts(env), at);
+        match fault {
+            Some(Fault::CutByFin) => steps.push(Step::Fin),
+            Some(Fault::CutByReset) => {
+                if env.random.chance(500) {
+                    steps.push(Step::Wait(env.random.magnitude(50_000)));
+                }
+                steps.push(Step::Reset);
+            }
+            _ => {}
+        }
+        steps
+    }
+
+    fn garbage(self, env: &mut Env) -> Vec<Step> {
+        env.ledger.spoil(self.nonce);
+        let mut bytes = match env.random.below(4) {
+            0 => vec![0; 40],
+            1 => b"HTTP/1.1 200\x00 OK\r\n\r\n".to_vec(),
+            2 => b"HTTP/3.0 OK\r\n\r\n".to_vec(),
+            _ => self.head.clone(),
+        };
+        let at = env.random.index(bytes.len().min(12));
+        bytes[at] ^= 0x80;
+        let mut steps = vec![Step::Bytes(bytes)];
+        if env.random.chance(700) {
+            steps.push(Step::Fin);
+        }
+        steps
+    }
+
+    fn endless(mut self, env: &mut Env) -> Vec<Step> {
+        env.ledger.spoil(self.nonce);
+        let chunked = env.random.chance(500);
+        let how = if chunked { "Transfer-Encoding: chunked" } else { "Connection: close" };
+        self.head = format!("HTTP/1.1 200 OK\r\nX-Nonce: {}\r\n{how}\r\n\r\n", self.nonce).into();
+        let mut steps = self.head_steps(env);
+        let piece = endless_piece(env);
+        steps.push(Step::Endless { nonce: self.nonce, at: 0, chunked, piece });
+        steps
+    }
+
+    /// A byte, or a few, and a pause.
+    fn drip(mut self, env: &mut Env) -> Vec<Step> {
+        let all_bytes = self.interim.len() + self.head.len() + self.body.len();
+        if all_bytes > DRIPPED_BYTES_MAX || self.framing == Framing::Close {
+            env.ledger.spoil(self.nonce);
+        }
+        let piece = 1 + env.random.magnitude(100) as usize;
+        let pause = env.random.magnitude(1_500_000);
+        let mut steps = Vec::new();
+        for step in truncated(self.parts(env), DRIPPED_BYTES_MAX) {
+            let Step::Bytes(bytes) = step else {
+                steps.push(step);
+                continue;
+            };
+            for piece in bytes.chunks(piece) {
+                steps.push(Step::Wait(pause));
+                steps.push(Step::Bytes(piece.to_vec()));
+            }
+        }
+        steps.push(Step::Wait(pause));
+        steps.push(Step::Reset);
+        steps
+    }
+}
+
+/// The steps up to so many bytes; all, where there are no more.
+fn truncated(steps: Vec<Step>, mut bytes_max: usize) -> Vec<Step> {
+    let mut kept = Vec::new();
+    for step in steps {
+        let Step::Bytes(mut bytes) = step else {
+            kept.push(step);
+            continue;
+        };
+        let is_cut = bytes.len() > bytes_max;
+        bytes.truncate(bytes_max);
+        bytes_max -= bytes.len();
+        kept.push(Step::Bytes(bytes));
+        if is_cut {
+            break;
+        }
+    }
+    kept
+}
+
+/// How a body's length is told.
+struct Said {
+    framing: Framing,
+    has_body: bool,
+    is_bodiless: bool,
+    fault: Option<Fault>,
+}
+
+impl Said {
+    /// The fields that tell the length, and the body as it goes over the wire.
+    fn frame(&self, body: &[u8], env: &mut Env) -> (String, Vec<u8>) {
+        let length = body.len() as u64;
+        match self.framing {
+            Framing::Close => (String::new(), body.to_vec()),
+            _ if self.is_bodiless => (String::new(), Vec::new()),
+            Framing::Length => {
+                let said = match self.fault {
+                    Some(Fault::LongLength) => length + 1 + env.random.magnitude(1_000),
+                    Some(Fault::ShortLength) => length - env.random.below(length + 1),
+                    _ => length,
+                };
+                env.ledger.amend_last(|whole| match self.fault {
+                    Some(Fault::LongLength) if self.has_body => None,
+                    _ => whole.map(|whole| whole.min(said)),
+                });
+                (format!("Content-Length: {said}\r\n"), body.to_vec())
+            }
+            Framing::Chunked => {
+                ("Transfer-Encoding: chunked\r\n".to_owned(), self.chunks(body, env))
+            }
+        }
+    }
+
+    fn chunks(&self, body: &[u8], env: &mut Env) -> Vec<u8> {
+        let mut coded = Vec::new();
+        let mut rest = body;
+        let few = (body.len() as u64 / 40).max(1);
+        while !rest.is_empty() {
+            let length = 1 + env.random.magnitude(rest.len() as u64 - 1).max(few) as usize;
+            let (piece, more) = rest.split_at(length.min(rest.len()));
+            rest = more;
+            let extension = if env.random.chance(100) { ";name=\"value\"" } else { "" };
+            coded.extend_from_slice(format!("{:X}{extension}\r\n", piece.len()).as_bytes());
+            coded.extend_from_slice(piece);
+            coded.extend_from_slice(b"\r\n");
+        }
+        let end: &[u8] = match self.fault {
+            Some(Fault::BadChunk) => b"-1\r\n",
+            Some(Fault::LongLength) => b"ffff\r\n",
+            _ if env.random.chance(200) => b"0\r\nX-Trailer: 1\r\n\r\n",
+            _ => b"0\r\n\r\n",
+        };
+        if self.has_body && end[0] != b'0' {
+            env.ledger.amend_last(|_| None);
+        }
+        coded.extend_from_slice(end);
+        coded
+    }
+}
+
+fn interim(fault: Option<Fault>, env: &mut Env) -> Vec<u8> {
+    let count = match fault {
+        Some(Fault::ManyInterim) => env.random.range(1, 40),
+        _ if env.random.chance(100) => env.random.range(1, 5),
+        _ => 0,
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let kind = *env.random.pick(&[
+            b"HTTP/1.1 100 Continue\r\n\r\n".as_slice(),
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+            b"HTTP/1.1 102 Processing\r\n\r\n",
+        ]);
+        bytes.extend_from_slice(kind);
+    }
+    bytes
+}
+
+fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -> Vec<Step> {
+    let status = *env.random.pick(&[301, 302, 303, 307, 308]);
+    let to = if env.random.chance(500) { origin } else { env.random.index(env.origins.len()) };
+    let hop = if fault == Some(Fault::Loop) && env.random.chance(500) {
+        asked.hop
+    } else {
+        asked.hop + 1
+    };
+    if hop == asked.hop {
+        env.ledger.expect_again(asked.id, hop);
+    }
+    let path = format!("/{}/{hop}", asked.id);
+    let is_near = to == origin && env.random.chance(500);
+    let to = &env.origins[to].base;
+    // A secure one does not lead to one that is not, unless that is the point.
+    let downgrades = env.origins[origin].tls.is_some() && !to.starts_with("https");
+    let is_near = is_near || downgrades;
+    let location = if is_near { path } else { format!("{to}{path}") };
+    // Its body is nobody's: a fetch that is not led on is given it.
+    let nonce = env.ledger.answer(Answer { id: asked.id, whole: None });
+    let length = match fault {
+        Some(Fault::LongRedirect) if !env.plan.is_narrow => env.random.magnitude(400_000),
+        _ => env.random.magnitude(500),
+    };
+    let mut head =
+        format!("HTTP/1.1 {status} Elsewhere\r\nX-Nonce: {nonce}\r\nLocation: {location}\r\n");
+    let mut steps = Vec::new();
+    if fault == Some(Fault::LongRedirect) && env.random.chance(500) && asked.method != "HEAD" {
+        head.push_str("Transfer-Encoding: chunked\r\n\r\n");
+        steps.extend([Step::Bytes(head.into_bytes()), Step::EndOfHead]);
+        let piece = endless_piece(env);
+        steps.push(Step::Endless { nonce, at: 0, chunked: true, piece });
+        return steps;
+    }
+    head.push_str(&format!("Content-Length: {length}\r\n\r\n"));
+    steps.extend([Step::Bytes(head.into_bytes()), Step::EndOfHead]);
+    if asked.method != "HEAD" && length > 0 {
+        steps.push(Step::Bytes(body_bytes(nonce, 0, length as usize)));
+    }
+    steps.push(Step::EndOfAnswer { frees: false });
+    steps
+}
+
+fn endless_piece(env: &mut Env) -> usize {
+    let room = env.plan.segment_bytes.min(env.plan.receive_bytes as u64);
+    1 + env.random.magnitude((4 * room).min(20_000)) as usize
+}
+
+/// What is dripped at the most, or a seed takes for ever.
+const DRIPPED_BYTES_MAX: usize = 3_000;

@@ -1,0 +1,204 @@
+//! The whole client in a simulator: the reactor, unchanged, on a network that one seed decides.
+//!
+//! [`run`] makes a world from a seed: servers, name servers, wires that delay, cut and lose, and a
+//! program that submits, pauses and cancels. The clock jumps to the next event. After every step
+//! the laws are checked; the first that is broken ends the run.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_lossless,
+    dead_code,
+    reason = "numbers here are small, and each user of this module uses its part"
+)]
+
+mod dns;
+mod driver;
+mod http;
+mod ledger;
+mod net;
+mod plan;
+mod random;
+mod story;
+mod tls;
+mod wire;
+mod world;
+
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use whippet::{Limit, ResolverChoice, Settings, Timeouts};
+
+use driver::Driver;
+use ledger::Ledger;
+use plan::Plan;
+pub(crate) use plan::Scenario;
+use random::{Random, mix};
+use story::Story;
+use world::{Env, Origin, World};
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) seed: u64,
+    pub(crate) scenario: Scenario,
+    /// The same in every run of the seed.
+    pub(crate) hash: u64,
+    /// Simulated time.
+    pub(crate) took: Duration,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) served: u64,
+    /// The first law that was broken.
+    pub(crate) broken: Option<String>,
+    /// Where it was asked for: what happened, line by line.
+    pub(crate) story: Vec<String>,
+}
+
+impl Outcome {
+    /// One line, from which it can be replayed.
+    pub(crate) fn line(&self) -> String {
+        let Self { seed, scenario, broken, .. } = self;
+        let law = broken.as_deref().unwrap_or("all laws hold");
+        format!("seed {seed} ({scenario:?}): {law}; replay: cargo run --example simulate {seed}")
+    }
+}
+
+/// Runs one seed to its end.
+pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
+    let mut random = Random::new(seed);
+    let plan = Plan::of(seed, &mut random);
+    let scenario = plan.scenario;
+    let origins = origins(&plan, &mut random);
+    let hosts = hosts(&origins);
+    let settings = settings(&plan, &mut random);
+    let began = plan.begins_us;
+    let env = Env {
+        now: plan.begins_us,
+        random: Random::new(random.next()),
+        plan,
+        ledger: Ledger::new(mix(seed)),
+        story: Story::new(is_told),
+        origins,
+        per_origin: settings.per_origin.unwrap_or(settings.concurrency),
+        concurrency: settings.concurrency,
+    };
+    let world = Rc::new(RefCell::new(World::new(env)));
+    #[allow(clippy::disallowed_methods, reason = "where simulated time begins; it goes nowhere")]
+    let epoch = Instant::now();
+    let mut driver = Driver::new(Rc::clone(&world), epoch, hosts, settings, random);
+    driver.run();
+    drop(driver);
+    let mut world = world.borrow_mut();
+    let env = &mut world.env;
+    Outcome {
+        seed,
+        scenario,
+        hash: env.story.hash(),
+        took: Duration::from_micros(env.now - began),
+        done: env.ledger.fetches_done,
+        failed: env.ledger.fetches_failed,
+        cancelled: env.ledger.fetches_cancelled,
+        served: env.ledger.requests_served,
+        broken: env.ledger.broken().map(str::to_owned),
+        story: env.story.take_lines(),
+    }
+}
+
+fn origins(plan: &Plan, random: &mut Random) -> Vec<Origin> {
+    let count = 1 + random.index(5);
+    let mut origins = Vec::new();
+    for at in 0..count {
+        let is_named = plan.has_names && random.chance(800) || plan.tls_pm > 0;
+        let host = if is_named { format!("h{at}.test") } else { format!("10.0.{at}.1") };
+        let is_secure = random.chance(plan.tls_pm);
+        let scheme = if is_secure { "https" } else { "http" };
+        let port = if random.chance(300) {
+            8_080
+        } else if is_secure {
+            443
+        } else {
+            80
+        };
+        let tls = is_secure.then(|| tls::config(&host, random.index(4), random.chance(300)));
+        let (mut addresses, mut dead) = (vec![dns::ipv4(at, 0)], Vec::new());
+        if is_named {
+            for nth in 1..random.range(1, plan.addresses_max) {
+                let is_v4 = random.chance(500);
+                let v6 = Ipv6Addr::new(0xfd00, 0, 0, at as u16, 0, 0, 0, nth as u16);
+                let address = if is_v4 { dns::ipv4(at, nth) } else { IpAddr::from(v6) };
+                let is_dead = random.chance(plan.connect_fault_pm);
+                if is_dead { dead.push(address) } else { addresses.push(address) }
+            }
+        }
+        let base = format!("{scheme}://{host}:{port}");
+        origins.push(Origin { base, host, port, addresses, dead, tls, is_named });
+    }
+    origins
+}
+
+/// The hosts file: some of the names are in it, and where no name server is to be asked, all.
+fn hosts(origins: &[Origin]) -> Vec<u8> {
+    let mut text = String::new();
+    for (at, origin) in origins.iter().enumerate() {
+        if origin.is_named && (origin.tls.is_some() || at % 3 == 2) {
+            for address in origin.addresses.iter().chain(&origin.dead) {
+                let _ = writeln!(text, "{address} {}", origin.host);
+            }
+        }
+    }
+    text.into_bytes()
+}
+
+fn settings(plan: &Plan, random: &mut Random) -> Settings {
+    let mut settings = Settings::default();
+    settings.concurrency = 1 + random.index(16);
+    settings.per_origin = random.chance(400).then(|| 1 + random.index(6));
+    settings.waiting_requests_max = 1 + random.magnitude(100) as usize;
+    settings.idle_connections_max = *random.pick(&[0, 1, 2, 5, 256]);
+    settings.events_per_wait_max = plan.events_max;
+    settings.retries = random.below(4) as u32;
+    if plan.tls_pm > 0 {
+        settings.tls = tls::client_settings();
+    }
+    if plan.asks_system {
+        settings.resolver = ResolverChoice::System;
+    }
+    let mut timeouts = Timeouts::NONE;
+    if random.chance(700) {
+        timeouts.set(Limit::Idle, Some(span(random, 8_000_000)));
+    }
+    if plan.has_limits {
+        timeouts.set(Limit::Total, Some(span(random, 60_000_000)));
+        for limit in
+            [Limit::Queue, Limit::Dns, Limit::Connect, Limit::Tls, Limit::FirstByte, Limit::Stall]
+        {
+            if random.chance(300) {
+                timeouts.set(limit, Some(span(random, 15_000_000)));
+            } else if random.chance(50) {
+                timeouts.set(limit, Some(Duration::MAX));
+            }
+        }
+        if random.chance(200) {
+            settings.head_bytes_max = 100 + random.magnitude(60_000) as usize;
+        }
+        if random.chance(200) {
+            settings.body_bytes_max = random.magnitude(100_000);
+        }
+    }
+    settings.timeouts = timeouts;
+    settings
+}
+
+/// A time for a limit: mostly enough for something to happen, sometimes for nothing.
+pub(crate) fn span(random: &mut Random, most_us: u64) -> Duration {
+    let micros = if random.chance(150) {
+        random.magnitude(most_us)
+    } else {
+        random.range(most_us / 50, most_us)
+    };
+    Duration::from_micros(micros.max(1))
+}

@@ -1,0 +1,611 @@
+//! The world outside of the reactor: a clock that jumps, an agenda, wires and those at their ends.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use whippet::net::{SystemAnswer, Token};
+
+use super::dns;
+use super::http::{self, Parsed, Parser};
+use super::ledger::Ledger;
+use super::plan::{Plan, Scenario};
+use super::random::Random;
+use super::story::Story;
+use super::tls;
+use super::wire::{Http, Phase, READABLE, Service, Shake, Step, WRITABLE, Wire};
+
+/// What servers, wires and laws share.
+pub(crate) struct Env {
+    pub(crate) now: u64,
+    pub(crate) random: Random,
+    pub(crate) plan: Plan,
+    pub(crate) ledger: Ledger,
+    pub(crate) story: Story,
+    pub(crate) origins: Vec<Origin>,
+    /// Most fetches that one origin may see at once, and all together.
+    pub(crate) per_origin: usize,
+    pub(crate) concurrency: usize,
+}
+
+/// A server, by any of its addresses.
+pub(crate) struct Origin {
+    /// Scheme, host and port.
+    pub(crate) base: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Those that nobody answers at.
+    pub(crate) dead: Vec<IpAddr>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Its name has no addresses that can be found by asking.
+    pub(crate) is_named: bool,
+}
+
+/// A simulated UDP socket.
+pub(crate) struct Udp {
+    pub(crate) token: Token,
+    pub(crate) to: SocketAddr,
+    pub(crate) inbox: VecDeque<Vec<u8>>,
+    pub(crate) edge: u8,
+    pub(crate) owes_read: bool,
+    pub(crate) error: Option<io::ErrorKind>,
+}
+
+enum Deed {
+    ConnectEnds(usize, Option<io::ErrorKind>),
+    /// The server takes what the client has sent.
+    Take(usize),
+    /// The server's next step goes over the wire.
+    Pump(usize),
+    Reset(usize),
+    /// An edge that is owed after an artificial shortage.
+    Edge(usize, u8),
+    Datagram(usize, Vec<u8>),
+    Unreachable(usize),
+    Descriptors(u64),
+    SystemAnswer(SystemAnswer),
+}
+
+impl Shake {
+    /// Spoils a flight of the server's; how the connection ends behind it, if it does.
+    fn spoil(self, raw: &mut Vec<u8>) -> Option<Step> {
+        match self {
+            Self::Silence => raw.clear(),
+            Self::Cut(at, is_fin) => {
+                raw.truncate(at);
+                return Some(if is_fin { Step::Fin } else { Step::Reset });
+            }
+            Self::Corrupt(at) => {
+                let at = at % raw.len();
+                raw[at] ^= 0x10;
+            }
+            Self::Plain => *raw = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".to_vec(),
+        }
+        None
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) env: Env,
+    agenda: BTreeMap<(u64, u64), Deed>,
+    planned: u64,
+    pub(crate) wires: BTreeMap<usize, Wire>,
+    pub(crate) datagrams: BTreeMap<usize, Udp>,
+    named: usize,
+    /// Sockets with an edge to be told.
+    pub(crate) ready: BTreeSet<usize>,
+    /// Tokens of sockets that are gone.
+    pub(crate) gone: VecDeque<Token>,
+    pub(crate) descriptors: u64,
+    /// Of the system's resolver, not taken yet.
+    pub(crate) answers: VecDeque<SystemAnswer>,
+    pub(crate) answers_told: usize,
+    /// A poll would have slept for ever.
+    pub(crate) is_stuck: bool,
+}
+
+impl World {
+    pub(crate) fn new(env: Env) -> Self {
+        let descriptors = env.plan.descriptors.unwrap_or(u64::MAX);
+        let mut world = Self {
+            env,
+            agenda: BTreeMap::new(),
+            planned: 0,
+            wires: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
+            named: 0,
+            ready: BTreeSet::new(),
+            gone: VecDeque::new(),
+            descriptors,
+            answers: VecDeque::new(),
+            answers_told: 0,
+            is_stuck: false,
+        };
+        if world.env.plan.descriptors.is_some() {
+            let mut at = 0;
+            for _ in 0..8 {
+                at += world.env.random.magnitude(3_000_000);
+                let most = world.env.random.range(0, 12);
+                world.plan(at, Deed::Descriptors(most));
+            }
+            world.plan(at + 3_000_000, Deed::Descriptors(64));
+        }
+        world
+    }
+
+    fn plan(&mut self, delay: u64, deed: Deed) {
+        self.planned += 1;
+        self.agenda.insert((self.env.now + delay, self.planned), deed);
+    }
+
+    pub(crate) fn next_at(&self) -> Option<u64> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Does what is due by now.
+    pub(crate) fn do_due(&mut self) {
+        while self.next_at().is_some_and(|at| at <= self.env.now) {
+            if let Some((_, deed)) = self.agenda.pop_first() {
+                self.perform(deed);
+            }
+        }
+    }
+
+    fn perform(&mut self, deed: Deed) {
+        match deed {
+            Deed::ConnectEnds(id, error) => self.connect_ends(id, error),
+            Deed::Take(id) => self.take(id),
+            Deed::Pump(id) => self.pump(id),
+            Deed::Reset(id) => {
+                let purges = self.env.plan.reset_purges;
+                if let Some(wire) = self.wires.get_mut(&id)
+                    && !wire.is_broken()
+                {
+                    wire.breaks(io::ErrorKind::ConnectionReset, purges);
+                    self.ready.insert(id);
+                    self.env.story.tell(self.env.now, &[10, id as u64], || {
+                        format!("w{id}  reset: nobody was there any more")
+                    });
+                }
+            }
+            Deed::Edge(id, bits) => {
+                if let Some(wire) = self.wires.get_mut(&id) {
+                    wire.edge |= bits;
+                    self.ready.insert(id);
+                }
+            }
+            Deed::Datagram(id, bytes) => {
+                let eager = self.env.plan.eager_edges;
+                if let Some(udp) = self.datagrams.get_mut(&id) {
+                    udp.inbox.push_back(bytes);
+                    if eager || udp.owes_read {
+                        udp.edge |= READABLE;
+                        self.ready.insert(id);
+                    }
+                }
+            }
+            Deed::Unreachable(id) => {
+                if let Some(udp) = self.datagrams.get_mut(&id) {
+                    udp.error = Some(io::ErrorKind::ConnectionRefused);
+                    udp.edge |= READABLE;
+                    self.ready.insert(id);
+                }
+            }
+            Deed::Descriptors(most) => self.descriptors = most,
+            Deed::SystemAnswer(answer) => self.answers.push_back(answer),
+        }
+    }
+
+    pub(crate) fn latency(&mut self) -> u64 {
+        let most = self.env.plan.latency_us;
+        self.env.random.below(most + 1)
+    }
+
+    pub(crate) fn edge_later(&mut self, id: usize, bits: u8) {
+        let delay = self.latency();
+        self.plan(delay, Deed::Edge(id, bits));
+    }
+
+    pub(crate) fn next_name(&mut self) -> usize {
+        self.named += 1;
+        self.named
+    }
+
+    pub(crate) fn open_sockets(&self) -> u64 {
+        (self.wires.len() + self.datagrams.len()) as u64
+    }
+
+    /// The kernel gives no descriptor.
+    pub(crate) fn check_descriptors(&mut self) -> io::Result<()> {
+        if self.open_sockets() >= self.descriptors {
+            self.env.story.tell(self.env.now, &[20], || "no descriptor is left".to_owned());
+            return Err(io::Error::from_raw_os_error(24));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<usize> {
+        self.check_descriptors()?;
+        let origin = self.env.origins.iter().position(|origin| {
+            origin.port == to.port()
+                && (origin.addresses.contains(&to.ip()) || origin.dead.contains(&to.ip()))
+        });
+        let id = self.next_name();
+        let now = self.env.now;
+        self.env.story.tell(now, &[1, id as u64], || format!("w{id}  connects to {to}"));
+        if origin.is_none() && !dns::is_server(to) {
+            self.env.ledger.break_law(format!("connects to {to}, which is nobody's address"));
+        }
+        let latency = self.latency();
+        let mut outcome = Some((latency, None));
+        let mut service = Service::Silent;
+        if let Some(at) = origin {
+            let fault = self.env.random.chance(self.env.plan.connect_fault_pm);
+            if self.env.origins[at].dead.contains(&to.ip()) || fault {
+                self.env.ledger.excuse_origin(at);
+                outcome = self.connect_fault(id, latency)?;
+            } else {
+                service = self.http_service(at);
+            }
+        } else if self.env.random.chance(self.env.plan.dns_fault_pm / 2) {
+            outcome = self.connect_fault(id, latency)?;
+        } else {
+            service = Service::Dns(dns::Frames::default());
+        }
+        self.wires.insert(id, Wire::new(token, to, origin, service));
+        if let Some((delay, error)) = outcome {
+            self.plan(delay, Deed::ConnectEnds(id, error));
+        }
+        Ok(id)
+    }
+
+    #[allow(clippy::type_complexity, reason = "when, and how; or never")]
+    fn connect_fault(
+        &mut self,
+        id: usize,
+        latency: u64,
+    ) -> io::Result<Option<(u64, Option<io::ErrorKind>)>> {
+        let may_blackhole = self.env.plan.may_blackhole;
+        let which = self.env.random.below(6);
+        self.env.story.tell(self.env.now, &[2, which], || format!("w{id}  connect fault {which}"));
+        Ok(match which {
+            0 => return Err(io::Error::from_raw_os_error(101)),
+            1 => return Err(io::Error::from_raw_os_error(99)),
+            2 => Some((latency, Some(io::ErrorKind::HostUnreachable))),
+            3 if may_blackhole => None,
+            // Accepted by nobody who speaks.
+            4 if may_blackhole => Some((latency, None)),
+            _ => Some((latency, Some(io::ErrorKind::ConnectionRefused))),
+        })
+    }
+
+    fn http_service(&mut self, at: usize) -> Service {
+        let tls = self.env.origins[at].tls.clone().map(|config| tls::server(&config));
+        let is_faulty = tls.is_some() && self.env.random.chance(self.env.plan.tls_fault_pm);
+        let fault = if is_faulty { self.env.random.below(8) } else { u64::MAX };
+        if is_faulty {
+            self.env.ledger.excuse_origin(at);
+        }
+        let byte = self.env.random.magnitude(1_500) as usize;
+        let shakes = match fault {
+            1 => Some(Shake::Silence),
+            2 | 3 => Some(Shake::Cut(byte, fault == 2)),
+            4 => Some(Shake::Corrupt(byte)),
+            5 => Some(Shake::Plain),
+            _ => None,
+        };
+        Service::Http(Box::new(Http {
+            parser: Parser::default(),
+            tls,
+            is_answering: false,
+            finished: 0,
+            was_early: false,
+            ends_on_reuse: false,
+            has_spoken: false,
+            is_curt: matches!(fault, 0 | 6 | 7),
+            shakes,
+        }))
+    }
+
+    fn connect_ends(&mut self, id: usize, error: Option<io::ErrorKind>) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        self.env.story.tell(self.env.now, &[3, id as u64, u64::from(error.is_some())], || {
+            format!("w{id}  {}", error.map_or("connected".to_owned(), |e| format!("failed: {e}")))
+        });
+        match error {
+            Some(kind) => wire.breaks(kind, false),
+            None => {
+                wire.phase = Phase::Open;
+                wire.edge |= WRITABLE;
+            }
+        }
+        self.ready.insert(id);
+        // A server that speaks first.
+        let plan = &self.env.plan;
+        let speaks = plan.faults.contains(&super::plan::Fault::IdleSpeech);
+        if speaks
+            && self.env.random.chance(plan.faulty_answer_pm / 8)
+            && let Some(Wire { service: Service::Http(http), out, origin, .. }) =
+                self.wires.get_mut(&id)
+            && http.tls.is_none()
+        {
+            http.has_spoken = true;
+            self.env.ledger.excuse_origin(origin.unwrap_or_default());
+            out.push_back(Step::Poison(http::unasked(&mut self.env.random)));
+            self.pump_soon(id, 0);
+        }
+    }
+
+    /// The client has written: the server will take it.
+    pub(crate) fn take_soon(&mut self, id: usize) {
+        let delay = self.latency();
+        let at = self.env.now + delay;
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        if wire.take_at.is_none() {
+            wire.take_at = Some(at);
+            self.plan(delay, Deed::Take(id));
+        }
+    }
+
+    pub(crate) fn pump_soon(&mut self, id: usize, delay: u64) {
+        let at = self.env.now + delay;
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        if wire.pump_at.is_none_or(|planned| planned > at) {
+            wire.pump_at = Some(at);
+            self.plan(delay, Deed::Pump(id));
+        }
+    }
+
+    /// The server's kernel takes bytes of the client.
+    fn take(&mut self, id: usize) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        wire.take_at = None;
+        if wire.is_broken() || wire.unsent.is_empty() {
+            return;
+        }
+        if wire.server_gone {
+            let delay = self.latency();
+            return self.plan(delay, Deed::Reset(id));
+        }
+        let env = &mut self.env;
+        let most = wire.unsent.len() as u64;
+        let count = (1 + env.random.below(env.plan.segment_bytes.min(most))).min(most) as usize;
+        let bytes: Vec<u8> = wire.unsent.drain(..count).collect();
+        if std::mem::take(&mut wire.owes_write) || env.plan.eager_edges {
+            wire.edge |= WRITABLE;
+            self.ready.insert(id);
+        }
+        let has_more = !wire.unsent.is_empty();
+        self.serve(id, &bytes);
+        if has_more {
+            self.take_soon(id);
+        }
+        self.pump_soon(id, 0);
+    }
+
+    fn serve(&mut self, id: usize, bytes: &[u8]) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let env = &mut self.env;
+        let mut plain = None;
+        match &mut wire.service {
+            Service::Silent => {}
+            Service::Dns(frames) => {
+                frames.receive(bytes);
+                while let Some(query) = frames.next_message() {
+                    let replies = dns::answer(&query, true, env);
+                    for (delay, reply) in replies {
+                        wire.out.push_back(Step::Wait(delay));
+                        wire.out.push_back(Step::Bytes(dns::framed(&reply)));
+                    }
+                }
+            }
+            Service::Http(http) => match &mut http.tls {
+                None => plain = Some(bytes.to_vec()),
+                Some(tls) => {
+                    let mut raw = Vec::new();
+                    plain = tls::receive(tls, bytes, &mut raw);
+                    if plain.is_none() {
+                        env.ledger.excuse_origin(wire.origin.unwrap_or_default());
+                        wire.out.push_back(Step::Fin);
+                    }
+                    let end = http
+                        .shakes
+                        .filter(|_| !raw.is_empty())
+                        .and_then(|shake| shake.spoil(&mut raw));
+                    wire.out.extend(end);
+                    wire.raw.extend(raw);
+                }
+            },
+        }
+        for parsed in self.parse(id, &plain.unwrap_or_default()) {
+            self.hear(id, parsed);
+        }
+    }
+
+    fn parse(&mut self, id: usize, plain: &[u8]) -> Vec<Parsed> {
+        let Some(Wire { service: Service::Http(http), .. }) = self.wires.get_mut(&id) else {
+            return Vec::new();
+        };
+        match http.parser.feed(plain) {
+            Ok(parsed) => parsed,
+            Err(what) => {
+                self.env.ledger.break_law(format!("w{id}: {what}"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A server has heard a piece of a request.
+    fn hear(&mut self, id: usize, parsed: Parsed) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let origin = wire.origin.unwrap_or_default();
+        let has_poison =
+            wire.poison_at.is_some() || wire.out.iter().any(|step| matches!(step, Step::Poison(_)));
+        let Service::Http(http) = &mut wire.service else { return };
+        let env = &mut self.env;
+        match parsed {
+            Parsed::Begun => {
+                if http.is_answering && !wire.is_hopeless {
+                    env.ledger.break_law(format!("w{id}: a request before the answer to the last"));
+                }
+                // What it had meant to do while idle.
+                wire.out.retain(|step| matches!(step, Step::Poison(_)));
+                if http.ends_on_reuse {
+                    let reset = env.random.chance(500);
+                    wire.out.push_back(if reset { Step::Reset } else { Step::Fin });
+                    wire.server_gone = true;
+                }
+            }
+            Parsed::Head(asked) => {
+                env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
+                    format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
+                });
+                if has_poison || http.has_spoken || wire.is_hopeless {
+                    env.ledger.allow_poison(asked.id);
+                }
+                if http::decides_early(&asked, env) {
+                    http.is_answering = true;
+                    http.was_early = true;
+                    env.ledger.excuse(asked.id);
+                    http::check_whole(&asked, env, false);
+                    wire.out.extend(http::answer(&asked, origin, http, env));
+                }
+            }
+            Parsed::Whole(asked) => {
+                let was_early = std::mem::take(&mut http.was_early);
+                http::check_whole(&asked, env, !was_early);
+                if !was_early && !http.ends_on_reuse && !wire.server_gone {
+                    http.is_answering = true;
+                    wire.out.extend(http::answer(&asked, origin, http, env));
+                }
+            }
+        }
+    }
+
+    /// The server's next steps go over the wire.
+    fn pump(&mut self, id: usize) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        if wire.pump_at.is_none_or(|at| at > self.env.now) {
+            return;
+        }
+        wire.pump_at = None;
+        if wire.phase != Phase::Open || wire.fin {
+            return;
+        }
+        loop {
+            let env = &mut self.env;
+            if wire.raw.is_empty() {
+                let Some(step) = wire.out.pop_front() else { return };
+                if let Some(delay) = wire.begin(step, env) {
+                    return self.pump_soon(id, delay);
+                }
+                if wire.edge != 0 {
+                    self.ready.insert(id);
+                }
+                if wire.is_broken() || wire.fin {
+                    env.story.tell(env.now, &[4, id as u64], || {
+                        format!("w{id}  server {}", if wire.fin { "ends" } else { "resets" })
+                    });
+                    return;
+                }
+            }
+            if !wire.raw.is_empty() {
+                let room = env.plan.receive_bytes.saturating_sub(wire.received.len());
+                if room == 0 {
+                    wire.is_starved = true;
+                    return;
+                }
+                let most = wire.raw.len().min(room) as u64;
+                let count = 1 + env.random.below(env.plan.segment_bytes.min(most)) as usize;
+                wire.received.extend(wire.raw.drain(..count));
+                wire.arrived_bytes += count as u64;
+                wire.arrived(env);
+                if wire.edge != 0 {
+                    self.ready.insert(id);
+                }
+                env.story.tell(env.now, &[5, id as u64, count as u64], || {
+                    format!("w{id}  {count} bytes arrive")
+                });
+            }
+            // What is said by the last byte is so as soon as it has arrived.
+            while wire.raw.is_empty()
+                && let Some(Step::EndOfHead | Step::EndOfAnswer { .. }) = wire.out.front()
+                && let Some(step) = wire.out.pop_front()
+            {
+                wire.begin(step, env);
+            }
+            if !env.random.chance(env.plan.joined_pm) {
+                let delay = self.latency() / 4;
+                return self.pump_soon(id, delay);
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, id: usize, query: &[u8]) {
+        for (delay, reply) in dns::answer(query, false, &mut self.env) {
+            let latency = self.latency();
+            self.plan(delay + latency, Deed::Datagram(id, reply));
+        }
+        if self.env.random.chance(self.env.plan.dns_fault_pm / 20) {
+            self.plan(1_000, Deed::Unreachable(id));
+        }
+    }
+
+    /// The system's resolver is asked; it answers for certain, at some time.
+    pub(crate) fn ask_system(&mut self, host: &str, ticket: u64) {
+        let fails = self.env.random.chance(self.env.plan.dns_fault_pm);
+        let origin = self.env.origins.iter().position(|origin| origin.host == host);
+        let mut addresses = Err(io::Error::other("no such name"));
+        if let Some(at) = origin {
+            let origin = &self.env.origins[at];
+            if fails {
+                self.env.ledger.excuse_origin(at);
+            } else {
+                addresses = Ok(origin.addresses.iter().chain(&origin.dead).copied().collect());
+            }
+        }
+        let delay = self.env.random.magnitude(if fails { 20_000_000 } else { 500_000 });
+        self.env.story.tell(self.env.now, &[41, delay], || format!("sys  is asked for {host}"));
+        self.plan(delay, Deed::SystemAnswer(SystemAnswer { ticket, addresses }));
+    }
+
+    /// A request begins on a wire, as its first byte is written.
+    pub(crate) fn request_begins(&mut self, id: usize) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let ledger = &mut self.env.ledger;
+        if wire.begun > 0 && !wire.is_hopeless {
+            if wire.told_unread && !wire.has_tried {
+                ledger.break_law(format!("w{id} is reused although it was readable"));
+            }
+            if wire.poison_at.is_some_and(|at| wire.read_bytes > at) {
+                ledger.break_law(format!("w{id} is reused after it said what nobody asked for"));
+            }
+            wire.is_hopeless |= wire.poison_at.is_some();
+        }
+        if wire.poison_at.is_some() || wire.is_hopeless {
+            ledger.loose_poison += 1;
+        }
+        wire.has_tried = false;
+        wire.writing = None;
+        wire.begun += 1;
+        let origin = wire.origin;
+        let busy = self.wires.values().filter(|wire| wire.is_busy());
+        let (all, here) = busy
+            .fold((0, 0), |(all, here), wire| (all + 1, here + usize::from(wire.origin == origin)));
+        if all > self.env.concurrency || here > self.env.per_origin {
+            let ledger = &mut self.env.ledger;
+            ledger.break_law(format!("{all} requests at once, {here} of them at one origin"));
+        }
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.env.plan.scenario.is_calm()
+    }
+
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.env.plan.scenario == Scenario::Scarce
+    }
+}
