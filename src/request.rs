@@ -5,17 +5,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use url::{Position, Url};
 
 use crate::error::{Error, Kind, Limit, Phase};
 use crate::field;
 use crate::origin::{Origin, Route, Scheme};
+use crate::proxy::Proxy;
 use crate::settings::{Resolve, Timeouts};
 use crate::trust::TlsSettings;
-use crate::userinfo::without_userinfo;
+use crate::userinfo::{self, Userinfo, without_userinfo};
 
 /// One request, validated when it is built.
 ///
@@ -87,6 +86,8 @@ pub(crate) struct Choices {
     pub(crate) body_bytes_max: Option<u64>,
     pub(crate) resolve: Vec<Resolve>,
     pub(crate) tls: Option<Arc<TlsSettings>>,
+    /// `Some(None)`: no proxy, whatever the settings say.
+    pub(crate) proxy: Option<Option<Proxy>>,
 }
 
 /// How a request is built.
@@ -120,8 +121,8 @@ impl Request {
             encoded: OnceLock::new(),
         };
         let mut request = Self { parts: Arc::new(parts), tag: 0, collect: false };
-        if let Some((user, password)) = credentials {
-            request = request.basic_auth(&user, &password);
+        if let Some(credentials) = credentials {
+            request = request.authorization(credentials.basic().into_bytes());
         }
         Ok(request)
     }
@@ -213,8 +214,7 @@ impl Request {
     /// An Authorization header of scheme Basic (RFC 7617), unless there is an Authorization.
     #[must_use]
     pub fn basic_auth(self, user: &str, password: &str) -> Self {
-        let token = BASE64.encode(format!("{user}:{password}"));
-        self.authorization(format!("Basic {token}").into_bytes())
+        self.authorization(userinfo::basic(user.as_bytes(), password.as_bytes()).into_bytes())
     }
 
     /// An Authorization header of scheme Bearer (RFC 6750), unless there is an Authorization.
@@ -342,6 +342,22 @@ impl Request {
         self
     }
 
+    /// The proxy in between, for this request and what it is redirected to; `None`: none. Without
+    /// it, the settings say ([`Settings::proxies`](crate::Settings::proxies)).
+    ///
+    /// ```
+    /// use whippet::{Proxy, Request};
+    ///
+    /// let proxy = Proxy::new("socks5h://127.0.0.1:9050")?;
+    /// let request = Request::get("https://www.example.com/")?.proxy(Some(proxy));
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    #[must_use]
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.change().choices.proxy = Some(proxy.clone());
+        self.routed_by(proxy)
+    }
+
     /// The method.
     pub fn method(&self) -> &Method {
         &self.parts.method
@@ -429,10 +445,18 @@ impl Request {
     fn reroute(mut self) -> Result<Self, Error> {
         let parts = self.change();
         let route = route_of(&parts.url, &parts.choices.resolve)?;
-        let Choices { tls, deny_private, .. } = &parts.choices;
-        let route = Route { tls: tls.clone(), deny_private: *deny_private, ..route };
+        let Choices { tls, deny_private, proxy, .. } = &parts.choices;
+        let (tls, proxy) = (tls.clone(), proxy.clone().flatten());
+        let route = Route { tls, deny_private: *deny_private, proxy, ..route };
         parts.route = Arc::new(route);
         Ok(self)
+    }
+
+    /// The same request over another proxy, or over none.
+    pub(crate) fn routed_by(mut self, proxy: Option<Proxy>) -> Self {
+        let parts = self.change();
+        parts.route = Arc::new(Route { proxy, ..(*parts.route).clone() });
+        self
     }
 
     fn authorization(mut self, value: Vec<u8>) -> Self {
@@ -457,6 +481,7 @@ impl Default for Choices {
             body_bytes_max: None,
             resolve: Vec::new(),
             tls: None,
+            proxy: None,
         }
     }
 }
@@ -538,24 +563,16 @@ fn route_of(url: &Url, resolve: &[Resolve]) -> Result<Route, Error> {
     }
     let address = resolve.iter().rev().find(|entry| entry.matches(&origin.host, origin.port));
     let resolve = address.map(|entry| entry.address);
-    Ok(Route { resolve, origin, tls: None, deny_private: None })
+    Ok(Route { resolve, origin, tls: None, deny_private: None, proxy: None })
 }
 
-/// Takes user name and password out of the URL (RFC 9110 §4.2.4), percent-decoded.
-fn take_credentials(url: &mut Url) -> Option<(String, String)> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let user = percent_decoded(url.username());
-    let password = percent_decoded(url.password().unwrap_or(""));
+/// Takes user name and password out of the URL (RFC 9110 §4.2.4).
+fn take_credentials(url: &mut Url) -> Option<Userinfo> {
+    let credentials = Userinfo::of(url)?;
     // Both fail only for URLs without a host, which have no user information either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    Some((user, password))
-}
-
-fn percent_decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+    Some(credentials)
 }
 
 /// The URL as given, cut short and without what may be a password.

@@ -169,7 +169,9 @@ pub struct Timings {
     pub dns: Duration,
     /// Connecting.
     pub connect: Duration,
-    /// The TLS handshake.
+    /// Getting past a proxy: TLS with it, and the tunnel through it.
+    pub proxy: Duration,
+    /// The TLS handshake with the origin.
     pub tls: Duration,
     /// From the request being sent to the first byte of the response.
     pub first_byte: Duration,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Limit;
+use crate::proxy::Proxies;
 use crate::trust::TlsSettings;
 
 /// Everything a [`Reactor`](crate::Reactor) or [`Client`](crate::Client) can be told.
@@ -85,6 +86,8 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Names that are not looked up.
     pub resolve: Vec<Resolve>,
+    /// Which proxy is taken. Only [`Proxies::from_environment`] reads the environment.
+    pub proxies: Proxies,
     /// Whom to trust, and as whom to appear.
     pub tls: Arc<TlsSettings>,
     /// Most events taken from the operating system at once; at least 1.
@@ -111,6 +114,7 @@ impl Default for Settings {
             resolver: ResolverChoice::Auto,
             dns_servers: Vec::new(),
             resolve: Vec::new(),
+            proxies: Proxies::default(),
             tls: Arc::default(),
             events_per_wait_max: 1_024,
         }

@@ -394,6 +394,9 @@ fn run(args: &[&str], input: &str) -> Output {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(program());
+    for variable in ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(variable);
+    }
     command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -253,6 +253,9 @@ fn no_option_adds_to_a_request() {
 /// Runs the program with `input` on its standard input.
 fn run(args: &[&str], input: &str) -> Output {
     let mut program = Command::new(program());
+    for variable in support::PROXY_VARIABLES {
+        program.env_remove(variable);
+    }
     program.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = program.spawn().unwrap();
     // One that takes no input may have ended already.

@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue};
 use whippet::Resolve;
 
 use super::USAGE_EXIT;
-use super::values::{self, Header, Seconds, Servers, Userinfo};
+use super::values::{self, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
 /// Fetches URLs, many at once, on one thread.
 ///
@@ -83,6 +83,11 @@ pub(crate) struct Args {
     #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::user_agent)]
     pub(crate) user_agent: Option<Header>,
 
+    /// The proxy: http, https, socks4, socks4a, socks5 or socks5h; empty for none [default: what
+    /// http_proxy, https_proxy, all_proxy and no_proxy say]
+    #[arg(short = 'x', long, value_name = "URL", value_parser = values::proxy,
+          conflicts_with = "demo")]
+    pub(crate) proxy: Option<ProxyChoice>,
     /// Connect to ADDR where a URL says HOST and PORT; may be given again
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = values::resolve)]
     pub(crate) resolve: Vec<Resolve>,
@@ -183,7 +188,7 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see fetch --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-const SECRET_OPTIONS: [&str; 4] = ["--header", "--user", "--bearer", "--data"];
+const SECRET_OPTIONS: [&str; 5] = ["--header", "--user", "--bearer", "--data", "--proxy"];
 
 #[cfg(test)]
 mod tests {
@@ -219,7 +224,8 @@ mod tests {
     fn what_cannot_be_used_is_one_line_that_names_it() {
         for (words, named) in [
             ("--nope u", "--nope"),
-            ("--proxy x u", "--proxy"),
+            ("--proxy x://y u", "--proxy"),
+            ("--unix-socket x u", "--unix-socket"),
             ("-m x u", "--max-time"),
             ("-m -1 u", "-1"),
             ("-c 0 u", "--concurrency"),
@@ -250,6 +256,7 @@ mod tests {
             "-H Bearer:canary\u{1} u",
             "-HAuthorization:Bearer\u{1}canary u",
             "--bearer canary\u{7} u",
+            "-x http://user:canary@h:x u",
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");

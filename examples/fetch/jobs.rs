@@ -9,7 +9,7 @@ use serde_json::Value;
 use whippet::url::Url;
 use whippet::{Error, Kind, Phase, Request, Resolve};
 
-use super::values::{self, Header, Seconds, Userinfo};
+use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 
 /// What jobs are made with, out of the command line. Limits, redirects, retries and TLS are the
 /// reactor's settings and not repeated here.
@@ -99,6 +99,7 @@ struct Spec {
     follow: Option<bool>,
     retries: Option<u32>,
     resolve: Vec<Resolve>,
+    proxy: Option<ProxyChoice>,
     auth: Option<Auth>,
 }
 
@@ -146,6 +147,10 @@ impl Spec {
                 self.retries = Some(number.ok_or("retries is not a number of attempts")?);
             }
             "resolve" => self.resolve = overrides(&value)?,
+            "proxy" => {
+                let choice = values::proxy(&text(name, value)?);
+                self.proxy = Some(choice.map_err(|error| format!("proxy: {error}"))?);
+            }
             "auth" => self.auth = Some(auth(&value)?),
             unknown => return Err(format!("unknown field {unknown:?}")),
         }
@@ -200,6 +205,9 @@ impl Spec {
         }
         if let (Some(bytes), false) = (defaults.body_bytes_max, defaults.collect) {
             request = request.body_bytes_max(bytes);
+        }
+        if let Some(ProxyChoice(proxy)) = &self.proxy {
+            request = request.proxy(proxy.clone());
         }
         for Resolve { host, port, address } in &self.resolve {
             request = request.resolve(host, *port, *address)?;
@@ -349,7 +357,8 @@ mod tests {
             ("{}", "url is missing"),
             (r#"{"url":7}"#, "url"),
             (r#"{"url":"http://a/","ulr":1}"#, "\"ulr\""),
-            (r#"{"url":"http://a/","proxy":"http://b"}"#, "\"proxy\""),
+            (r#"{"url":"http://a/","proxy":"x://b"}"#, "proxy"),
+            (r#"{"url":"http://a/","proxy":1}"#, "proxy"),
             (r#"{"url":"http://a/","decode":true}"#, "\"decode\""),
             (r#"{"url":"http://a/","timeout":"1"}"#, "timeout"),
             (r#"{"url":"http://a/","timeout":-1}"#, "timeout"),

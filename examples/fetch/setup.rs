@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whippet::{Limit, Roots, Settings, TlsSettings};
+use whippet::{Limit, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
 use super::demo::Demo;
 use super::files::Files;
 use super::jobs::{Auth, Defaults};
 use super::source::{Format, name_of};
-use super::values::Seconds;
+use super::values::{ProxyChoice, Seconds};
 
 /// What a run is made of.
 pub(crate) struct Plan {
@@ -118,6 +118,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     if let Some(bytes) = args.max_head {
         settings.head_bytes_max = bytes.get();
     }
+    settings.proxies = proxies_of(args)?;
     // The program has a bound of its own.
     settings.waiting_requests_max = usize::MAX;
     settings.resolve = args.resolve.clone();
@@ -126,6 +127,15 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     }
     settings.tls = Arc::new(tls_of(args)?);
     Ok(settings)
+}
+
+/// What the command line says, or else the environment. The demo's origin is at hand.
+fn proxies_of(args: &Args) -> Result<Proxies, String> {
+    match &args.proxy {
+        Some(ProxyChoice(proxy)) => Ok(proxy.clone().map_or_else(Proxies::default, Proxies::all)),
+        None if args.demo.is_some() => Ok(Proxies::default()),
+        None => Proxies::from_environment().map_err(|error| error.to_string()),
+    }
 }
 
 /// Every body in a file takes a descriptor beside its connection's; the reactor knows only of its

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use whippet::url::Url;
-use whippet::{Request, Resolve};
+use whippet::{Proxy, Request, Resolve};
 
 /// A header's name and value.
 pub(crate) type Header = (String, String);
@@ -28,6 +28,16 @@ impl fmt::Debug for Userinfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Userinfo(..)")
     }
+}
+
+/// A proxy, or none whatever the environment says.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct ProxyChoice(pub(crate) Option<Proxy>);
+
+/// A proxy's URL; an empty one is none.
+pub(crate) fn proxy(text: &str) -> Result<ProxyChoice, String> {
+    let proxy = (!text.is_empty()).then(|| Proxy::new(text)).transpose();
+    proxy.map(ProxyChoice).map_err(|error| error.to_string())
 }
 
 /// Name servers.

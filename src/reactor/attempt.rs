@@ -19,6 +19,7 @@ use crate::kit::moment::Moment;
 use crate::net::Net;
 use crate::policy::redirect::{self, Next, Rules};
 use crate::policy::retry::{self, Attempt};
+use crate::proxy::Proxies;
 use crate::request::Request;
 use crate::response::Hop;
 use crate::wire::http1::head::Head;
@@ -106,7 +107,7 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let before = fetch.request.clone();
         match redirected(&before, next) {
-            Ok(request) => fetch.request = request,
+            Ok(request) => fetch.request = routed(request, &self.settings.proxies),
             Err(error) => return self.fail(key, error),
         }
         let (url, method) = (before.url().clone(), before.method().clone());
@@ -199,6 +200,15 @@ impl<N: Net> Reactor<N> {
         fetch.stage.go(Stage::Waiting);
         self.pool.wait(&mut self.fetches, room, key, true);
     }
+}
+
+/// The request with the proxy that the settings want for it, where it says nothing of its own.
+pub(super) fn routed(request: Request, proxies: &Proxies) -> Request {
+    if proxies.is_empty() || request.parts.choices.proxy.is_some() {
+        return request;
+    }
+    let proxy = proxies.between(&request.parts.route.origin).cloned();
+    if proxy == request.parts.route.proxy { request } else { request.routed_by(proxy) }
 }
 
 /// The request that follows `before`: without what concerns another origin or a body only.
@@ -298,6 +308,13 @@ impl<N: Net> Reactor<N> {
         if self.unarmed.len() > UNARMED_STALE_MAX + 2 * self.fetches.len() {
             // Somebody submits and cancels, and does not wait.
             self.unarmed.retain(|key| self.fetches.contains(*key));
+        }
+    }
+
+    /// The same, unless it counts already.
+    pub(super) fn begin_limit_once(&mut self, key: FetchKey, limit: Limit) {
+        if self.fetches.get(key).is_some_and(|fetch| !fetch.deadlines.counts(limit)) {
+            self.begin_limit(key, limit);
         }
     }
 
@@ -419,10 +436,10 @@ impl<N: Net> Reactor<N> {
             }
             Stage::Dialling(race) => {
                 let dials = race.dials.iter().filter_map(|dial| self.connections.get(*dial));
-                let (shaking, connecting): (Vec<_>, Vec<_>) =
-                    dials.partition(|dial| matches!(dial.phase, Phase::Handshaking { .. }));
-                if !shaking.is_empty() {
-                    return (ErrorPhase::Tls, Vec::new());
+                let (connecting, later): (Vec<_>, Vec<_>) =
+                    dials.partition(|dial| matches!(dial.phase, Phase::Connecting { .. }));
+                if let Some(winner) = later.first() {
+                    return (winner.opening_phase(), Vec::new());
                 }
                 let unanswered = connecting.iter().map(|dial| dial.remote);
                 let tried = unanswered.map(|at| Tried::abandoned(at, "gave no answer in time"));

@@ -11,6 +11,7 @@ use crate::field;
 use crate::kit::arena::Key;
 use crate::kit::machine::Machine;
 use crate::net::{Net, Readiness};
+use crate::proxy::Proxy;
 use crate::request::{Encoded, Request};
 use crate::wire::http1::body::BodyReader;
 use crate::wire::http1::encode::{self, RequestHead};
@@ -159,7 +160,7 @@ impl<N: Net> Reactor<N> {
         fetch.stats.remote = Some(connection.remote);
         fetch.stats.reused = connection.served > 0;
         fetch.phase_began = now;
-        for limit in [Limit::Dns, Limit::Connect, Limit::Tls] {
+        for limit in [Limit::Dns, Limit::Connect, Limit::Proxy, Limit::Tls] {
             fetch.deadlines.clear(limit);
         }
         fetch.stage.go(super::fetch::Stage::Running(key));
@@ -236,13 +237,22 @@ impl<N: Net> Reactor<N> {
 pub(crate) fn encoded(request: &Request) -> &Encoded {
     request.parts.encoded.get_or_init(|| {
         let parts = &*request.parts;
-        let headers = || parts.headers.iter().map(|(name, value)| (&**name, &**value));
         let host = parts.route.origin.authority();
+        let forwarder = parts.route.forwarder();
+        let base = forwarder.map_or_else(String::new, |_| format!("http://{host}"));
+        let asks = forwarder.and_then(Proxy::authorization);
+        let asks = asks.map(|value| (b"Proxy-Authorization".as_slice(), value.as_bytes()));
+        let own = parts.headers.iter().map(|(name, value)| (&**name, &**value));
+        let is_free = |(name, _): &(&[u8], &[u8])| {
+            !own.clone().any(|(given, _)| given.eq_ignore_ascii_case(name))
+        };
+        let headers = || asks.filter(is_free).into_iter().chain(own.clone());
         let mut bytes = Vec::new();
         encode::head(
             &mut bytes,
             &RequestHead {
                 method: parts.method.as_str(),
+                base: base.as_bytes(),
                 target: request.target().as_bytes(),
                 host: host.as_bytes(),
                 headers: headers(),

@@ -35,6 +35,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::attempt::routed;
 use self::connection::{AnyConnection, Connection, ConnectionKey};
 use self::event::Happening;
 pub use self::event::{Event, FetchId, Full};
@@ -266,6 +267,7 @@ impl<N: Net> Reactor<N> {
         let Some(room) = self.pool.room(&request.parts.route.origin) else {
             return Err(Box::new(Full { request }));
         };
+        let request = routed(request, &self.settings.proxies);
         let deadline = request.parts.choices.deadline;
         let has_queue_limit = request.parts.choices.timeouts.get(Limit::Queue).is_some()
             || self.settings.timeouts.get(Limit::Queue).is_some();

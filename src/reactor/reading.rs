@@ -9,7 +9,7 @@ use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Ending, Phase};
 use super::exchange::Exchange;
 use super::fetch::Fetch;
-use super::opening::tls_error;
+use super::opening::{at_proxy, tls_error};
 use crate::error::{Error, Kind, Phase as ErrorPhase};
 use crate::kit::buffer::Carry;
 use crate::net::{Net, Readiness};
@@ -120,8 +120,12 @@ impl<N: Net> Reactor<N> {
             }
             return;
         }
-        let kept = connection.cipher.as_ref().map_or(0, Carry::len);
-        let most = if connection.tls.is_some() { TLS_READ_BYTES_MAX } else { READ_BYTES_MAX };
+        let records = match &connection.outer {
+            Some(outer) => &outer.cipher,
+            None => &connection.cipher,
+        };
+        let kept = records.as_ref().map_or(0, Carry::len);
+        let most = connection.read_bytes_max();
         let room = self.window(key, most);
         if room == 0 {
             return;
@@ -145,7 +149,9 @@ impl<N: Net> Reactor<N> {
                 if drained {
                     connection.ready &= !Readiness::READABLE;
                 }
-                if connection.tls.is_some() {
+                if connection.outer.is_some() {
+                    self.open_outer(key, kept, count);
+                } else if connection.tls.is_some() {
                     self.open_records(key, kept, count);
                 } else {
                     self.attend(key, count);
@@ -169,6 +175,9 @@ impl<N: Net> Reactor<N> {
     /// Plaintext of `count` bytes stands at the front of the read buffer.
     fn attend(&mut self, key: ConnectionKey, count: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Phase::Tunnelling { .. } = connection.phase {
+            return self.tunnel_on(key, count);
+        }
         self.focus = Some(match &connection.inbox {
             // A head in pieces: it must be seen as one.
             Some(inbox) => {
@@ -178,6 +187,40 @@ impl<N: Net> Reactor<N> {
             }
             None => Focus { connection: key, place: Place::Read, at: 0, end: count },
         });
+    }
+
+    /// The same for records of TLS with a proxy, in which there are those of TLS with the origin.
+    fn open_outer(&mut self, key: ConnectionKey, kept: usize, count: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(outer) = &mut connection.outer else { return };
+        let end = kept + count;
+        if let Some(cipher) = &outer.cipher {
+            self.read_buffer[..kept].copy_from_slice(cipher.unread());
+            self.buffers.take_home(&mut outer.cipher);
+        }
+        let mut answer = Vec::new();
+        let opened = outer.session.open(&mut self.read_buffer[..end], &mut answer);
+        let rest = &self.read_buffer[opened.consumed.min(end)..end];
+        self.buffers.fill(&mut outer.cipher, rest);
+        let Self { net, buffers, .. } = self;
+        let written = connection.write_raw(net, buffers, &answer);
+        match opened.result {
+            Err(error) => connection.ending = Some(Ending::Tls(error)),
+            Ok(()) if opened.peer_closed => connection.ending = Some(Ending::Eof { clean: false }),
+            Ok(()) => {}
+        }
+        let has_ended = connection.ending.is_some();
+        let kept = connection.cipher.as_ref().map_or(0, Carry::len);
+        if let Err(error) = written {
+            self.write_failed(key, error);
+        }
+        if opened.plain > 0 {
+            self.read_buffer.copy_within(..opened.plain, kept);
+            self.open_records(key, kept, opened.plain);
+        }
+        if has_ended {
+            self.queue(key);
+        }
     }
 
     /// `count` bytes of TLS records were read behind a gap of `kept`, which is for those that
@@ -235,9 +278,8 @@ impl<N: Net> Reactor<N> {
             Ending::Eof { clean } => {
                 return match phase {
                     Phase::Open { current: Some(exchange) } => self.stream_ended(exchange, clean),
-                    Phase::Handshaking { .. } => {
-                        let what = "the server closed the connection during the TLS handshake";
-                        let error = Error::new(Kind::Tls, ErrorPhase::Tls, what).passing();
+                    Phase::Handshaking { .. } | Phase::Tunnelling { .. } => {
+                        let error = closed_while_opening(connection);
                         self.open_failed(key, error);
                     }
                     _ => self.close(key, CloseReason::IdleReadable),
@@ -252,10 +294,26 @@ impl<N: Net> Reactor<N> {
         };
         match phase {
             Phase::Open { current: Some(exchange) } => self.fail_exchange(exchange, error),
-            Phase::Handshaking { .. } => self.open_failed(key, error.at(ErrorPhase::Tls)),
+            Phase::Handshaking { .. } | Phase::Tunnelling { .. } => {
+                let at = connection.opening_phase();
+                let is_proxys = connection.is_with_proxy();
+                let error = if is_proxys { at_proxy(error) } else { error.at(at) };
+                self.open_failed(key, error);
+            }
             _ => self.close(key, CloseReason::Failed),
         }
     }
+}
+
+fn closed_while_opening<S>(connection: &Connection<S>) -> Error {
+    let (kind, what) = match (connection.phase, connection.is_with_proxy()) {
+        (Phase::Tunnelling { .. }, _) => {
+            (Kind::Proxy, "the proxy closed the connection before it gave a tunnel")
+        }
+        (_, true) => (Kind::Proxy, "the proxy closed the connection during the TLS handshake"),
+        (_, false) => (Kind::Tls, "the server closed the connection during the TLS handshake"),
+    };
+    Error::new(kind, connection.opening_phase(), what).passing()
 }
 
 /// The part of a buffer that is being consumed.

@@ -9,6 +9,9 @@
 pub(crate) struct RequestHead<'a, H> {
     /// A token.
     pub(crate) method: &'a str,
+    /// What stands before the target: for a proxy, scheme and authority, which make it
+    /// absolute-form (RFC 9112 §3.2.2).
+    pub(crate) base: &'a [u8],
     /// The path and query (origin-form), or `*` (RFC 9112 §3.2).
     pub(crate) target: &'a [u8],
     /// The URL's host, in brackets if IPv6, with its port unless that is the scheme's own.
@@ -29,6 +32,7 @@ where
     debug_assert!(is_one_word(line.target) && is_one_word(line.host), "the URL was parsed");
     out.extend_from_slice(line.method.as_bytes());
     out.push(b' ');
+    out.extend_from_slice(line.base);
     out.extend_from_slice(line.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(line.host);
@@ -95,8 +99,8 @@ mod tests {
 
     fn encoded(method: &str, headers: &[(&[u8], &[u8])], body_length: Option<u64>) -> String {
         let headers = headers.iter().copied();
-        let line =
-            RequestHead { method, target: b"/a?b", host: b"[::1]:8080", headers, body_length };
+        let (base, target, host) = (&b""[..], &b"/a?b"[..], &b"[::1]:8080"[..]);
+        let line = RequestHead { method, base, target, host, headers, body_length };
         let mut out = Vec::new();
         head(&mut out, &line);
         String::from_utf8(out).unwrap()
@@ -151,6 +155,7 @@ mod tests {
                     let headers = [(name, value)].into_iter();
                     let line = RequestHead {
                         method: "GET",
+                        base: b"",
                         target: b"*",
                         host: b"h",
                         headers,
@@ -172,8 +177,8 @@ mod tests {
         for _ in 0..3 {
             out.clear();
             let headers = std::iter::empty();
-            let line =
-                RequestHead { method: "GET", target: b"/", host: b"h", headers, body_length: None };
+            let (method, base, target, host) = ("GET", &b""[..], &b"/"[..], &b"h"[..]);
+            let line = RequestHead { method, base, target, host, headers, body_length: None };
             head(&mut out, &line);
         }
         assert_eq!(out.as_ptr(), place);
@@ -184,6 +189,7 @@ mod tests {
         #[test]
         fn a_head_says_what_it_was_told_and_nothing_else(
             fields in proptest::collection::vec((bytes(HEADER_NAME), bytes(HEADER_VALUE)), 0..20),
+            base in "(http://[a-z]{1,9}(:[0-9]{1,5})?)?",
             target in "/[!-~]{0,40}",
             body_length in proptest::option::of(proptest::num::u64::ANY),
         ) {
@@ -194,16 +200,17 @@ mod tests {
                 })
                 .collect();
             let headers = fields.iter().copied();
+            let (method, base) = ("GET", base.as_bytes());
             let (target, host) = (target.as_bytes(), &b"a.example"[..]);
             let mut out = Vec::new();
-            head(&mut out, &RequestHead { method: "GET", target, host, headers, body_length });
+            head(&mut out, &RequestHead { method, base, target, host, headers, body_length });
             let lines: Vec<&[u8]> = out
                 .strip_suffix(b"\r\n\r\n")
                 .unwrap()
                 .split(|&byte| byte == b'\n')
                 .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
                 .collect();
-            proptest::prop_assert_eq!(lines[0], [b"GET ", target, b" HTTP/1.1"].concat());
+            proptest::prop_assert_eq!(lines[0], [b"GET ", base, target, b" HTTP/1.1"].concat());
             proptest::prop_assert_eq!(lines[1], b"Host: a.example");
             for (line, (name, value)) in lines[2..].iter().zip(&fields) {
                 proptest::prop_assert_eq!(*line, [name, &b": "[..], value].concat());
