@@ -100,6 +100,7 @@ mod wire;
 
 pub use client::{AsCompleted, Client, Completed};
 pub use error::{Error, Kind, Limit, Phase, Tried};
+pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;
 pub use reactor::{Event, FetchId, Full, Reactor};
 pub use request::{IntoRequest, Request};
