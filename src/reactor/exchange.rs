@@ -23,6 +23,8 @@ pub(crate) struct Exchange {
     /// None: the fetch has gone on without this response, and its rest is only drained.
     pub(crate) fetch: Option<FetchKey>,
     pub(crate) connection: ConnectionKey,
+    /// What it sends where that is its own: with cookies. None: what all clones of its request send.
+    own: Option<Box<Encoded>>,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     /// Something of the response has arrived.
@@ -93,12 +95,14 @@ impl Exchange {
     fn new(
         fetch: FetchKey,
         connection: ConnectionKey,
+        own: Option<Box<Encoded>>,
         asks_close: bool,
         spoke_early: bool,
     ) -> Self {
         Self {
             fetch: Some(fetch),
             connection,
+            own,
             sending: Sending::Head { sent: 0 },
             receiving: Receiving::Head { scan: None },
             is_answered: false,
@@ -144,14 +148,15 @@ impl<N: Net> Reactor<N> {
     /// Begins an exchange of a fetch that holds a slot, on an open connection without one.
     pub(super) fn begin_exchange(&mut self, fetch_key: FetchKey, connection_key: ConnectionKey) {
         let now = self.now;
+        let own = self.with_session(fetch_key);
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let encoded = encoded(&fetch.request);
+        let encoded = own.as_deref().unwrap_or_else(|| encoded(&fetch.request));
         // A server that speaks before it is asked may speak again: what it says then must not
         // be taken for the answer to another request.
         let spoke_early = connection.ready & Readiness::READABLE != 0;
         let asks_close = encoded.asks_close;
-        let exchange = Exchange::new(fetch_key, connection_key, asks_close, spoke_early);
+        let exchange = Exchange::new(fetch_key, connection_key, own, asks_close, spoke_early);
         let Ok(key) = self.exchanges.insert(exchange) else {
             debug_assert!(false, "the slots bound the exchanges");
             return;
@@ -190,7 +195,7 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
-            let encoded = encoded(&fetch.request);
+            let encoded = exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request));
             let unsent = match exchange.sending {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
                 Sending::Body { sent } => {
@@ -235,28 +240,36 @@ impl<N: Net> Reactor<N> {
 /// Encodes a request at its first sending; its clones share the result.
 pub(crate) fn encoded(request: &Request) -> &Encoded {
     request.parts.encoded.get_or_init(|| {
-        let parts = &*request.parts;
-        let headers = || parts.headers.iter().map(|(name, value)| (&**name, &**value));
-        let host = parts.route.origin.authority();
-        let mut bytes = Vec::new();
-        encode::head(
-            &mut bytes,
-            &RequestHead {
-                method: parts.method.as_str(),
-                target: request.target().as_bytes(),
-                host: host.as_bytes(),
-                headers: headers(),
-                body_length: parts.body.as_ref().map(|body| body.len() as u64),
-            },
-        );
-        let body = parts.body.as_deref().unwrap_or_default();
-        let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
-        if !body_follows {
-            bytes.extend_from_slice(body);
-        }
-        let asks_close = headers().any(|(name, value)| field::asks_close(name, value));
-        Encoded { bytes: bytes.into(), body_follows, asks_close }
+        let headers = request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
+        encode(request, headers)
     })
+}
+
+/// Encodes a request with these headers.
+pub(super) fn encode<'a, H>(request: &'a Request, mut headers: H) -> Encoded
+where
+    H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+{
+    let parts = &*request.parts;
+    let host = parts.route.origin.authority();
+    let mut bytes = Vec::new();
+    encode::head(
+        &mut bytes,
+        &RequestHead {
+            method: parts.method.as_str(),
+            target: request.target().as_bytes(),
+            host: host.as_bytes(),
+            headers: headers.clone(),
+            body_length: parts.body.as_ref().map(|body| body.len() as u64),
+        },
+    );
+    let body = parts.body.as_deref().unwrap_or_default();
+    let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
+    if !body_follows {
+        bytes.extend_from_slice(body);
+    }
+    let asks_close = headers.any(|(name, value)| field::asks_close(name, value));
+    Encoded { bytes: bytes.into(), body_follows, asks_close }
 }
 
 /// Bodies up to this are written with the head, in one call; curl's send buffer is as large.
