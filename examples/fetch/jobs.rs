@@ -100,6 +100,7 @@ struct Spec {
     retries: Option<u32>,
     resolve: Vec<Resolve>,
     auth: Option<Auth>,
+    cookies: Option<bool>,
 }
 
 impl Spec {
@@ -147,6 +148,9 @@ impl Spec {
             }
             "resolve" => self.resolve = overrides(&value)?,
             "auth" => self.auth = Some(auth(&value)?),
+            "cookies" => {
+                self.cookies = Some(value.as_bool().ok_or("cookies is not true or false")?);
+            }
             unknown => return Err(format!("unknown field {unknown:?}")),
         }
         Ok(())
@@ -194,6 +198,9 @@ impl Spec {
         }
         if let Some(follow) = self.follow {
             request = request.follow(follow);
+        }
+        if let Some(cookies) = self.cookies {
+            request = request.cookies(cookies);
         }
         if let Some(retries) = self.retries {
             request = request.retries(retries);
@@ -356,6 +363,7 @@ mod tests {
             (r#"{"url":"http://a/","retries":-1}"#, "retries"),
             (r#"{"url":"http://a/","retries":99999999999}"#, "retries"),
             (r#"{"url":"http://a/","follow":1}"#, "follow"),
+            (r#"{"url":"http://a/","cookies":"no"}"#, "cookies"),
             (r#"{"url":"http://a/","headers":{"a":"b"}}"#, "headers"),
             (r#"{"url":"http://a/","headers":[["a"]]}"#, "headers"),
             (r#"{"url":"http://a/","body":"x","body_base64":"AA=="}"#, "body_base64"),
