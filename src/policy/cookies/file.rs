@@ -132,8 +132,9 @@ fn flag(word: &[u8]) -> Option<bool> {
     }
 }
 
-/// Zero stands for the session. Nothing lasts longer than it may, whoever wrote the file.
+/// Zero stands for the session, and with Python nothing does. Nothing lasts longer than it may, whoever wrote the file.
 fn expiry(digits: &[u8], now: u64) -> Option<Option<u64>> {
+    let digits = if digits.is_empty() { b"0" } else { digits };
     let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     let most = now.saturating_add(AGE_SECONDS_MAX);
     Some((number > 0).then_some(number.min(most)))
@@ -175,6 +176,15 @@ mod tests {
         .a.example\tTRUE\t/x\tTRUE\t1700000100\tid\t17\r\n\
         h.a.example\tFALSE\t/\tFALSE\t1700000000\told\tgone\n\
         a.example\tFALSE\t/\tFALSE\t0\tempty\t\n";
+
+    #[test]
+    fn what_python_wrote_is_read() {
+        let (mut jar, passed_over) = jar("# Netscape HTTP Cookie File\n\
+             # This is a generated file!  Do not edit.\n\n\
+             a.example\tFALSE\t/\tFALSE\t\tsession\t1\n");
+        assert_eq!((sent(&mut jar, "http://a.example/"), passed_over), ("session=1".to_owned(), 0));
+        assert_eq!(jar.iter().next().unwrap().expires(), None);
+    }
 
     #[test]
     #[cfg(feature = "public-suffixes")]
