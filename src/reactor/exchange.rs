@@ -23,7 +23,8 @@ pub(crate) struct Exchange {
     /// None: the fetch has gone on without this response, and its rest is only drained.
     pub(crate) fetch: Option<FetchKey>,
     pub(crate) connection: ConnectionKey,
-    /// What it sends where that is its own: with cookies. None: what all clones of its request send.
+    /// What it sends where that is its own, as with cookies; none: what every clone of its request
+    /// sends.
     own: Option<Box<Encoded>>,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,

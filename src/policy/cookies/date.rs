@@ -120,8 +120,6 @@ const DAYS_BEFORE_1970: i64 = 719_162;
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
-
     use super::*;
 
     #[test]
@@ -178,12 +176,19 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// As another implementation writes dates, they are read.
+        /// Day follows day, as a calendar that is counted through has it.
         #[test]
-        fn what_is_written_is_read(seconds in 0_u64..253_402_300_800) {
-            let date = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            let text = httpdate::fmt_http_date(date);
-            proptest::prop_assert_eq!(parse(text.as_bytes()), i64::try_from(seconds).ok());
+        fn each_day_is_a_day_after_the_one_before(year in 1_601_u32..9_999, month in 1_u32..13) {
+            let name = MONTHS[month as usize - 1];
+            let last = days_of(month, year);
+            let at = |day: u32| parse(format!("{name} {day:02} {year} 01:02:03").as_bytes());
+            for day in 1..last {
+                proptest::prop_assert_eq!(at(day + 1), at(day).map(|at| at + 86_400));
+            }
+            proptest::prop_assert_eq!(at(last + 1), None);
+            let (next, after) = if month == 12 { (1, year + 1) } else { (month + 1, year) };
+            let next = format!("01 {} {after} 01:02:03", MONTHS[next as usize - 1]);
+            proptest::prop_assert_eq!(parse(next.as_bytes()), at(last).map(|at| at + 86_400));
         }
 
         #[test]
