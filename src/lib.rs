@@ -101,6 +101,7 @@ mod wire;
 
 pub use client::{AsCompleted, Client, Completed};
 pub use error::{Error, Kind, Limit, Phase, Tried};
+pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;
 pub use proxy::{Proxies, Proxy, ProxyProtocol};
 pub use reactor::{Event, FetchId, Full, Reactor};

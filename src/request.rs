@@ -81,6 +81,7 @@ pub(crate) struct Choices {
     pub(crate) follow: Option<bool>,
     pub(crate) redirects_max: Option<usize>,
     pub(crate) retries: Option<u32>,
+    pub(crate) cookies: Option<bool>,
     pub(crate) deny_private: Option<bool>,
     pub(crate) head_bytes_max: Option<usize>,
     pub(crate) body_bytes_max: Option<u64>,
@@ -284,6 +285,15 @@ impl Request {
         self
     }
 
+    /// Whether it carries the cookies that were set before, and its responses set them: without it,
+    /// as [`Settings::cookies`](crate::Settings::cookies) says. A Cookie header of its own is sent
+    /// in any case; kept cookies go behind those in it, except where they have the same name.
+    #[must_use]
+    pub fn cookies(mut self, cookies: bool) -> Self {
+        self.change().choices.cookies = Some(cookies);
+        self
+    }
+
     /// Whether only addresses of the public internet are connected to, by this request and what
     /// it is redirected to: [`Settings::deny_private`](crate::Settings::deny_private).
     /// Connections are shared only with requests that said the same here.
@@ -476,6 +486,7 @@ impl Default for Choices {
             follow: None,
             redirects_max: None,
             retries: None,
+            cookies: None,
             deny_private: None,
             head_bytes_max: None,
             body_bytes_max: None,

@@ -22,6 +22,7 @@ use crate::trust::TlsSettings;
 /// | `body_bytes_max` | 10 MiB for collected responses; none for streamed ones |
 /// | `follow`, `redirects_max`, `allow_downgrade` | yes, 10, no |
 /// | `retries` | 2 beyond the first attempt |
+/// | `cookies` | yes |
 /// | `deny_private` | no |
 /// | `resolver`, `dns_servers`, `resolve` | [`ResolverChoice::Auto`], none, none |
 /// | `tls` | TLS 1.2 and 1.3, the web's root certificates |
@@ -70,6 +71,10 @@ pub struct Settings {
     pub allow_downgrade: bool,
     /// Most attempts of one fetch beyond its first.
     pub retries: u32,
+    /// Whether requests carry the cookies that were set before, and responses set them: in a
+    /// [`CookieJar`](crate::CookieJar) of the reactor's own, by RFC 6265bis.
+    /// [`Request::cookies`](crate::Request::cookies) says otherwise for one.
+    pub cookies: bool,
     /// Whether only addresses of the public internet are connected to: not those of private use,
     /// loopback, link-local, unique local, multicast, or of any other range that IANA's
     /// special-purpose registries do not call globally reachable, nor IPv6 forms of such IPv4
@@ -110,6 +115,7 @@ impl Default for Settings {
             redirects_max: 10,
             allow_downgrade: false,
             retries: 2,
+            cookies: true,
             deny_private: false,
             resolver: ResolverChoice::Auto,
             dns_servers: Vec::new(),

@@ -283,7 +283,7 @@ fn what_cannot_be_used_is_one_line_and_exit_status_2() {
         (&[][..], "nothing to fetch"),
         (&["--nope"], "--nope"),
         (&["--proxy", "http://p/", "http://a/"], "--proxy"),
-        (&["--no-cookies", "http://a/"], "--no-cookies"),
+        (&["--cookie", "a=\u{7}", "http://a/"], "--cookie"),
         (&["-i", "/nowhere/list"], "/nowhere/list"),
         (&["-i", "/"], "/:"),
         (&["--jobs", "/nowhere/jobs"], "/nowhere/jobs"),

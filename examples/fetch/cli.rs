@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue};
 use whippet::Resolve;
 
 use super::USAGE_EXIT;
-use super::values::{self, Header, ProxyChoice, Seconds, Servers, Userinfo};
+use super::values::{self, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
 /// Fetches URLs, many at once, on one thread.
 ///
@@ -79,6 +79,16 @@ pub(crate) struct Args {
     /// Bearer authentication
     #[arg(long, value_name = "TOKEN", value_parser = values::bearer)]
     pub(crate) bearer: Option<String>,
+    /// Cookies for every URL, as NAME=VALUE; or where there is no =, a file to take kept ones from;
+    /// may be given again
+    #[arg(short = 'b', long = "cookie", value_name = "NAME=VALUE|FILE", value_parser = values::cookie)]
+    pub(crate) cookies: Vec<Cookie>,
+    /// Write the cookies that are kept at the end to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cookie_jar: Option<PathBuf>,
+    /// Neither keep cookies nor send kept ones, unless a job says so
+    #[arg(long)]
+    pub(crate) no_cookies: bool,
     /// The User-Agent header
     #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::user_agent)]
     pub(crate) user_agent: Option<Header>,
@@ -188,7 +198,8 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see fetch --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-const SECRET_OPTIONS: [&str; 5] = ["--header", "--user", "--bearer", "--data", "--proxy"];
+const SECRET_OPTIONS: [&str; 6] =
+    ["--header", "--user", "--bearer", "--data", "--cookie", "--proxy"];
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +252,7 @@ mod tests {
             ("-i a u", "--input"),
             ("--max-body 1k u", "--max-body"),
             ("--demo --deny-private", "--deny-private"),
+            ("-b a=\u{7} u", "--cookie"),
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");
@@ -257,6 +269,7 @@ mod tests {
             "-HAuthorization:Bearer\u{1}canary u",
             "--bearer canary\u{7} u",
             "-x http://user:canary@h:x u",
+            "-b a=canary\u{7} u",
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");

@@ -101,6 +101,7 @@ struct Spec {
     resolve: Vec<Resolve>,
     proxy: Option<ProxyChoice>,
     auth: Option<Auth>,
+    cookies: Option<bool>,
 }
 
 impl Spec {
@@ -152,6 +153,9 @@ impl Spec {
                 self.proxy = Some(choice.map_err(|error| format!("proxy: {error}"))?);
             }
             "auth" => self.auth = Some(auth(&value)?),
+            "cookies" => {
+                self.cookies = Some(value.as_bool().ok_or("cookies is not true or false")?);
+            }
             unknown => return Err(format!("unknown field {unknown:?}")),
         }
         Ok(())
@@ -199,6 +203,9 @@ impl Spec {
         }
         if let Some(follow) = self.follow {
             request = request.follow(follow);
+        }
+        if let Some(cookies) = self.cookies {
+            request = request.cookies(cookies);
         }
         if let Some(retries) = self.retries {
             request = request.retries(retries);
@@ -365,6 +372,7 @@ mod tests {
             (r#"{"url":"http://a/","retries":-1}"#, "retries"),
             (r#"{"url":"http://a/","retries":99999999999}"#, "retries"),
             (r#"{"url":"http://a/","follow":1}"#, "follow"),
+            (r#"{"url":"http://a/","cookies":"no"}"#, "cookies"),
             (r#"{"url":"http://a/","headers":{"a":"b"}}"#, "headers"),
             (r#"{"url":"http://a/","headers":[["a"]]}"#, "headers"),
             (r#"{"url":"http://a/","body":"x","body_base64":"AA=="}"#, "body_base64"),

@@ -11,11 +11,13 @@
 //! | `lines`, `stdio`, `source`, `jobs` | bytes in, lines, jobs, requests |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
 //! | `record`, `output`, `files` | results as text, their way out, bodies in files |
+//! | `cookies` | the jar's file |
 //! | `progress`, `summary` | what standard error shows |
 //! | `demo`, `origin` | the demo's endpoints, and the server behind them |
 #![forbid(unsafe_code)]
 
 mod cli;
+mod cookies;
 mod demo;
 mod desk;
 mod files;

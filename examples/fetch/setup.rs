@@ -12,11 +12,12 @@ use std::time::Duration;
 use whippet::{Limit, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
+use super::cookies::Cookies;
 use super::demo::Demo;
 use super::files::Files;
 use super::jobs::{Auth, Defaults};
 use super::source::{Format, name_of};
-use super::values::{ProxyChoice, Seconds};
+use super::values::{Cookie, ProxyChoice, Seconds, Secret};
 
 /// What a run is made of.
 pub(crate) struct Plan {
@@ -24,6 +25,7 @@ pub(crate) struct Plan {
     /// The options that gave certificates and keys, for messages about them; empty for none.
     pub(crate) tls_files: String,
     pub(crate) defaults: Defaults,
+    pub(crate) cookies: Cookies,
     pub(crate) way: Way,
     pub(crate) print: Print,
     pub(crate) files: Option<Files>,
@@ -63,6 +65,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let files = args.output.as_deref().map(|path| Files::new(path, is_single)).transpose()?;
     let mut settings = settings_of(&args)?;
     let tls_files = tls_files(&args);
+    let cookies = cookies_of(&mut args);
     let defaults = defaults_of(&mut args, print == Print::Json { bodies: true })?;
     if files.is_some() {
         leave_descriptors(&mut settings, descriptors_max());
@@ -78,7 +81,19 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     };
     let (ordered, fail) = (args.ordered, args.fail);
     let (silent, verbose) = (args.silent, args.verbose);
-    Ok(Plan { settings, tls_files, defaults, way, print, files, ordered, fail, silent, verbose })
+    Ok(Plan {
+        settings,
+        tls_files,
+        defaults,
+        cookies,
+        way,
+        print,
+        files,
+        ordered,
+        fail,
+        silent,
+        verbose,
+    })
 }
 
 fn print_of(args: &Args, is_single: bool) -> Print {
@@ -109,6 +124,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     settings.retries = args.retries.unwrap_or(if args.jobs.is_some() { 0 } else { 2 });
     settings.follow = !args.no_follow;
     settings.deny_private = args.deny_private;
+    settings.cookies = !args.no_cookies;
     if let Some(hops) = args.max_redirects {
         settings.redirects_max = hops;
     }
@@ -192,6 +208,18 @@ fn read_pem(option: &str, path: &Path, section: &str) -> Result<Vec<u8>, String>
         return Err(format!("{option} {}: no {section} in PEM", path.display()));
     }
     Ok(pem)
+}
+
+/// The files; what is given as text becomes a header beside those of `-H`.
+fn cookies_of(args: &mut Args) -> Cookies {
+    let mut cookies = Cookies { from: Vec::new(), to: args.cookie_jar.take() };
+    for cookie in std::mem::take(&mut args.cookies) {
+        match cookie {
+            Cookie::File(path) => cookies.from.push(path),
+            Cookie::Given(Secret(value)) => args.headers.push(("Cookie".to_owned(), value)),
+        }
+    }
+    cookies
 }
 
 fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {

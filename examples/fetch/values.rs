@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use whippet::url::Url;
@@ -38,6 +39,25 @@ pub(crate) struct ProxyChoice(pub(crate) Option<Proxy>);
 pub(crate) fn proxy(text: &str) -> Result<ProxyChoice, String> {
     let proxy = (!text.is_empty()).then(|| Proxy::new(text)).transpose();
     proxy.map(ProxyChoice).map_err(|error| error.to_string())
+}
+
+/// What `-b` gives.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Cookie {
+    /// The value of a Cookie header.
+    Given(Secret),
+    /// A file with kept ones.
+    File(PathBuf),
+}
+
+/// Something that is never printed.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// Name servers.
@@ -79,6 +99,14 @@ pub(crate) fn header(text: &str) -> Result<Header, String> {
 /// The User-Agent of this value.
 pub(crate) fn user_agent(text: &str) -> Result<Header, String> {
     checked("User-Agent", text)
+}
+
+/// `name=value`, several with `; ` between them; or else a file.
+pub(crate) fn cookie(text: &str) -> Result<Cookie, String> {
+    if !text.contains('=') {
+        return Ok(Cookie::File(text.into()));
+    }
+    checked("Cookie", text).map(|(_, value)| Cookie::Given(Secret(value)))
 }
 
 /// `user:password`.

@@ -24,6 +24,9 @@ pub(crate) struct Exchange {
     /// None: the fetch has gone on without this response, and its rest is only drained.
     pub(crate) fetch: Option<FetchKey>,
     pub(crate) connection: ConnectionKey,
+    /// What it sends where that is its own, as with cookies; none: what every clone of its request
+    /// sends.
+    own: Option<Box<Encoded>>,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     /// Something of the response has arrived.
@@ -94,12 +97,14 @@ impl Exchange {
     fn new(
         fetch: FetchKey,
         connection: ConnectionKey,
+        own: Option<Box<Encoded>>,
         asks_close: bool,
         spoke_early: bool,
     ) -> Self {
         Self {
             fetch: Some(fetch),
             connection,
+            own,
             sending: Sending::Head { sent: 0 },
             receiving: Receiving::Head { scan: None },
             is_answered: false,
@@ -145,14 +150,15 @@ impl<N: Net> Reactor<N> {
     /// Begins an exchange of a fetch that holds a slot, on an open connection without one.
     pub(super) fn begin_exchange(&mut self, fetch_key: FetchKey, connection_key: ConnectionKey) {
         let now = self.now;
+        let own = self.with_session(fetch_key);
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let encoded = encoded(&fetch.request);
+        let encoded = own.as_deref().unwrap_or_else(|| encoded(&fetch.request));
         // A server that speaks before it is asked may speak again: what it says then must not
         // be taken for the answer to another request.
         let spoke_early = connection.ready & Readiness::READABLE != 0;
         let asks_close = encoded.asks_close;
-        let exchange = Exchange::new(fetch_key, connection_key, asks_close, spoke_early);
+        let exchange = Exchange::new(fetch_key, connection_key, own, asks_close, spoke_early);
         let Ok(key) = self.exchanges.insert(exchange) else {
             debug_assert!(false, "the slots bound the exchanges");
             return;
@@ -191,7 +197,7 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
-            let encoded = encoded(&fetch.request);
+            let encoded = exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request));
             let unsent = match exchange.sending {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
                 Sending::Body { sent } => {
@@ -236,37 +242,45 @@ impl<N: Net> Reactor<N> {
 /// Encodes a request at its first sending; its clones share the result.
 pub(crate) fn encoded(request: &Request) -> &Encoded {
     request.parts.encoded.get_or_init(|| {
-        let parts = &*request.parts;
-        let host = parts.route.origin.authority();
-        let forwarder = parts.route.forwarder();
-        let base = forwarder.map_or_else(String::new, |_| format!("http://{host}"));
-        let asks = forwarder.and_then(Proxy::authorization);
-        let asks = asks.map(|value| (b"Proxy-Authorization".as_slice(), value.as_bytes()));
-        let own = parts.headers.iter().map(|(name, value)| (&**name, &**value));
-        let is_free = |(name, _): &(&[u8], &[u8])| {
-            !own.clone().any(|(given, _)| given.eq_ignore_ascii_case(name))
-        };
-        let headers = || asks.filter(is_free).into_iter().chain(own.clone());
-        let mut bytes = Vec::new();
-        encode::head(
-            &mut bytes,
-            &RequestHead {
-                method: parts.method.as_str(),
-                base: base.as_bytes(),
-                target: request.target().as_bytes(),
-                host: host.as_bytes(),
-                headers: headers(),
-                body_length: parts.body.as_ref().map(|body| body.len() as u64),
-            },
-        );
-        let body = parts.body.as_deref().unwrap_or_default();
-        let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
-        if !body_follows {
-            bytes.extend_from_slice(body);
-        }
-        let asks_close = headers().any(|(name, value)| field::asks_close(name, value));
-        Encoded { bytes: bytes.into(), body_follows, asks_close }
+        let headers = request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
+        encode(request, headers)
     })
+}
+
+/// Encodes a request with these headers, and what a proxy needs to hand it on.
+pub(super) fn encode<'a, H>(request: &'a Request, own: H) -> Encoded
+where
+    H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+{
+    let parts = &*request.parts;
+    let host = parts.route.origin.authority();
+    let forwarder = parts.route.forwarder();
+    let base = forwarder.map_or_else(String::new, |_| format!("http://{host}"));
+    let asks = forwarder.and_then(Proxy::authorization);
+    let asks = asks.map(|value| (b"Proxy-Authorization".as_slice(), value.as_bytes()));
+    let is_free = |(name, _): &(&[u8], &[u8])| {
+        !own.clone().any(|(given, _)| given.eq_ignore_ascii_case(name))
+    };
+    let mut headers = asks.filter(is_free).into_iter().chain(own.clone());
+    let mut bytes = Vec::new();
+    encode::head(
+        &mut bytes,
+        &RequestHead {
+            method: parts.method.as_str(),
+            base: base.as_bytes(),
+            target: request.target().as_bytes(),
+            host: host.as_bytes(),
+            headers: headers.clone(),
+            body_length: parts.body.as_ref().map(|body| body.len() as u64),
+        },
+    );
+    let body = parts.body.as_deref().unwrap_or_default();
+    let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
+    if !body_follows {
+        bytes.extend_from_slice(body);
+    }
+    let asks_close = headers.any(|(name, value)| field::asks_close(name, value));
+    Encoded { bytes: bytes.into(), body_follows, asks_close }
 }
 
 /// Bodies up to this are written with the head, in one call; curl's send buffer is as large.

@@ -5,7 +5,7 @@
 //! [`attempt`] what the user asked for and what becomes of it; [`dial`] how it gets a connection;
 //! [`exchange`] and [`receiving`] what is said over one; [`memory`] how much of it may wait;
 //! [`connection`], [`opening`], [`reading`] and [`idle`] the socket; [`pool`] whose turn it is;
-//! [`resolver`] names.
+//! [`resolver`] names; [`session`] what one exchange leaves for the next.
 
 mod attempt;
 mod connection;
@@ -20,6 +20,7 @@ mod pool;
 mod reading;
 mod receiving;
 mod resolver;
+mod session;
 mod turn;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::kit::wheel::Wheel;
 use crate::net::{Net, OsNet, Readiness};
+use crate::policy::cookies::CookieJar;
 use crate::policy::retry::Budget;
 use crate::request::Request;
 use crate::settings::Settings;
@@ -140,6 +142,7 @@ pub struct Reactor<N: Net = OsNet> {
     /// TLS records on their way out.
     sealed: Vec<u8>,
     heads: Heads,
+    cookies: CookieJar,
     /// The fetch whose end was told last: the event lends from it.
     told: Option<Fetch>,
     buffers: Buffers,
@@ -232,6 +235,7 @@ impl<N: Net> Reactor<N> {
             read_buffer: vec![0; KEPT_BYTES_MAX + TLS_READ_BYTES_MAX.max(READ_BYTES_MAX)].into(),
             sealed: Vec::new(),
             heads: Heads::default(),
+            cookies: CookieJar::new(),
             told: None,
             buffers: Buffers::new(),
             memory: Memory::new(&settings),
@@ -373,6 +377,16 @@ impl<N: Net> Reactor<N> {
         }
         let at = self.soonest_deadline()?;
         epoch.checked_add(Duration::from_micros(at.micros()))
+    }
+
+    /// The cookies that were set.
+    pub fn cookies(&self) -> &CookieJar {
+        &self.cookies
+    }
+
+    /// The same, to be filled or emptied. What is sent from now on has what is in it then.
+    pub fn cookies_mut(&mut self) -> &mut CookieJar {
+        &mut self.cookies
     }
 
     /// Fetches that were submitted and whose end was not told yet.

@@ -151,6 +151,7 @@ impl<N: Net> Reactor<N> {
             connection.keep_alive = Some(Duration::from_secs(seconds.into()));
         }
         self.focus = Some(rest);
+        self.learn(fetch_key, head, whole);
         if self.judge(key, fetch_key, head, whole) {
             return Step::Worked;
         }

@@ -226,6 +226,10 @@ impl Driver {
         if random.chance(60) {
             request = request.header("Connection", "close").unwrap();
         }
+        if random.chance(50) {
+            request = request.cookies(false);
+            world.env.cookies.leave_out(id);
+        }
         let (mut total, mut deadline) = (self.settings.timeouts.get(Limit::Total), None);
         if world.env.plan.has_limits {
             if random.chance(200) {

@@ -1,5 +1,6 @@
 //! An HTTP/1.1 server without sockets: requests are parsed, answers are steps.
 
+use super::cookies;
 use super::ledger::Answer;
 use super::plan::Fault;
 use super::random::{Random, body_bytes};
@@ -13,6 +14,8 @@ pub(crate) struct Asked {
     pub(crate) hop: u64,
     pub(crate) method: String,
     pub(crate) length: u64,
+    /// The values of its Cookie fields.
+    pub(crate) cookies: Vec<String>,
     asks_close: bool,
 }
 
@@ -77,14 +80,16 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         return Err(wrong());
     };
     let (mut length, mut asks_close) = (0, false);
+    let mut cookies = Vec::new();
     for line in lines {
         let line = line.to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length: ") {
             length = value.parse().map_err(|_| wrong())?;
         }
+        cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
         asks_close |= line == "connection: close";
     }
-    Ok(Asked { id, hop, method: method.to_owned(), length, asks_close })
+    Ok(Asked { id, hop, method: method.to_owned(), length, cookies, asks_close })
 }
 
 /// The name of what is sent with a request.
@@ -151,7 +156,9 @@ pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut En
     let status = if env.random.chance(env.plan.unavailable_pm) { 503 } else { 200 };
     let bodiless = [204, 304];
     let status = if env.random.chance(100) { *env.random.pick(&bodiless) } else { status };
-    let draft = Draft::new(asked, status, fault, http, env);
+    let mut draft = Draft::new(asked, status, fault, http, env);
+    let cookies = cookies::lines(origin, env);
+    draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, cookies.bytes());
     draft.steps(asked, fault, http, env)
 }
 
@@ -494,6 +501,7 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
     }
     let path = format!("/{}/{hop}", asked.id);
     let is_near = to == origin && env.random.chance(500);
+    let cookies = cookies::line_of_redirect(asked, origin, to, env);
     let to = &env.origins[to].base;
     // A secure one does not lead to one that is not, unless that is the point.
     let downgrades = env.origins[origin].tls.is_some() && !to.starts_with("https");
@@ -507,6 +515,7 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
     };
     let mut head =
         format!("HTTP/1.1 {status} Elsewhere\r\nX-Nonce: {nonce}\r\nLocation: {location}\r\n");
+    head.push_str(&cookies);
     let mut steps = Vec::new();
     if fault == Some(Fault::LongRedirect) && env.random.chance(500) && asked.method != "HEAD" {
         head.push_str("Transfer-Encoding: chunked\r\n\r\n");

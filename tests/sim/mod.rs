@@ -11,6 +11,7 @@
     reason = "numbers here are small, and each user of this module uses its part"
 )]
 
+mod cookies;
 mod dns;
 mod driver;
 mod http;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use whippet::{Limit, ResolverChoice, Settings, Timeouts};
 
+use cookies::Cookies;
 use driver::Driver;
 use ledger::Ledger;
 use plan::Plan;
@@ -81,6 +83,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         random: Random::new(random.next()),
         plan,
         ledger: Ledger::new(mix(seed)),
+        cookies: Cookies::default(),
         story: Story::new(is_told),
         origins,
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),

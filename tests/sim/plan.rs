@@ -110,6 +110,7 @@ pub(crate) struct Plan {
     // The servers.
     pub(crate) faulty_answer_pm: u32,
     pub(crate) redirect_pm: u32,
+    pub(crate) cookie_pm: u32,
     pub(crate) unavailable_pm: u32,
     pub(crate) faults: Vec<Fault>,
     pub(crate) body_bytes: u64,
@@ -204,6 +205,7 @@ impl Plan {
             reset_purges: random.chance(300),
             faulty_answer_pm: 0,
             redirect_pm: or_none(random, 200),
+            cookie_pm: or_none(random, 700),
             unavailable_pm: 0,
             faults: Vec::new(),
             body_bytes: *random.pick(&[0, 40, 3_000, 3_000, 70_000, 300_000]),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use whippet::net::{SystemAnswer, Token};
 
+use super::cookies::{self, Cookies};
 use super::dns;
 use super::http::{self, Parsed, Parser};
 use super::ledger::Ledger;
@@ -23,6 +24,7 @@ pub(crate) struct Env {
     pub(crate) random: Random,
     pub(crate) plan: Plan,
     pub(crate) ledger: Ledger,
+    pub(crate) cookies: Cookies,
     pub(crate) story: Story,
     pub(crate) origins: Vec<Origin>,
     /// Most fetches that one origin may see at once, and all together.
@@ -463,6 +465,7 @@ impl World {
                 env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
                     format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
                 });
+                cookies::check(&asked, origin, env);
                 if has_poison || http.has_spoken || wire.is_hopeless {
                     env.ledger.allow_poison(asked.id);
                 }

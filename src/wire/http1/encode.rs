@@ -24,7 +24,7 @@ pub(crate) struct RequestHead<'a, H> {
 
 /// Appends `line` to `out`: Host first (RFC 9110 §7.2), then the caller's headers, then the
 /// defaults that the caller did not give, then Content-Length.
-pub(crate) fn head<'a, H>(out: &mut Vec<u8>, line: &RequestHead<'a, H>)
+pub(crate) fn head<'a, H>(out: &mut Vec<u8>, line: &RequestHead<'_, H>)
 where
     H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 {

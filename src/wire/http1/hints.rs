@@ -23,6 +23,8 @@ pub(crate) struct Hints {
     pub(crate) location: Option<Span>,
     /// The value of the first `Retry-After`.
     pub(crate) retry_after: Option<Span>,
+    /// There is a `Set-Cookie`, or several.
+    pub(crate) sets_cookies: bool,
 }
 
 /// Whether a field says how long the body is.
@@ -66,6 +68,7 @@ impl Gathering {
             }
             (10, b'c') if is(name, b"connection") => self.note_connection(value),
             (10, b'k') if is(name, b"keep-alive") => self.note_keep_alive(value),
+            (10, b's') if is(name, b"set-cookie") => self.hints.sets_cookies = true,
             (11, b'r') if is(name, b"retry-after") => {
                 self.hints.retry_after.get_or_insert(at);
             }
