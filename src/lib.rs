@@ -78,6 +78,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exhaustive_enums)]
 
 mod client;
+mod coding;
 mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -99,6 +100,7 @@ mod userinfo;
 mod wire;
 
 pub use client::{AsCompleted, Client, Completed};
+pub use coding::Coding;
 pub use error::{Error, Kind, Limit, Phase, Tried};
 pub use policy::redirect::Refusal;
 pub use reactor::{Event, FetchId, Full, Reactor};

@@ -20,7 +20,7 @@ fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
         "request" | "response" | "settings" | "origin" | "error" | "field" | "trust"
-        | "userinfo" => Floor::Data,
+        | "userinfo" | "coding" => Floor::Data,
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),
@@ -86,6 +86,9 @@ fn each_crate_behind_a_floor_is_named_in_one_room() {
         ("httpdate", "policy/retry"),
         ("percent_encoding", "request"),
         ("base64", "request"),
+        ("flate2", "wire/coding"),
+        ("brotli_decompressor", "wire/coding"),
+        ("zstd_safe", "wire/coding"),
     ] {
         let named: BTreeSet<_> = sources()
             .into_iter()

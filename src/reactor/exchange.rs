@@ -5,7 +5,9 @@
 
 use super::Reactor;
 use super::connection::{ConnectionKey, Phase};
+use super::decoding::Decoding;
 use super::fetch::FetchKey;
+use crate::coding;
 use crate::error::{Limit, Phase as ErrorPhase};
 use crate::field;
 use crate::kit::arena::Key;
@@ -25,6 +27,7 @@ pub(crate) struct Exchange {
     pub(crate) connection: ConnectionKey,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
+    pub(super) decoding: Decoding,
     /// Something of the response has arrived.
     pub(crate) is_answered: bool,
     pub(super) interim_responses: usize,
@@ -101,6 +104,7 @@ impl Exchange {
             connection,
             sending: Sending::Head { sent: 0 },
             receiving: Receiving::Head { scan: None },
+            decoding: Decoding::Plain,
             is_answered: false,
             interim_responses: 0,
             asks_close,
@@ -135,6 +139,7 @@ impl<N: Net> Reactor<N> {
     /// Takes an exchange off its connection, which may then carry another or be closed.
     pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
         let exchange = self.exchanges.remove(key)?;
+        self.memory.decoding_bytes -= exchange.decoder_bytes();
         if let Some(connection) = self.connections.get_mut(exchange.connection) {
             connection.phase.go(Phase::Open { current: None });
         }
@@ -146,7 +151,7 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let encoded = encoded(&fetch.request);
+        let encoded = encoded(&fetch.request, fetch.decodes(&self.settings));
         // A server that speaks before it is asked may speak again: what it says then must not
         // be taken for the answer to another request.
         let spoke_early = connection.ready & Readiness::READABLE != 0;
@@ -190,7 +195,7 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
-            let encoded = encoded(&fetch.request);
+            let encoded = encoded(&fetch.request, fetch.decodes(&self.settings));
             let unsent = match exchange.sending {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
                 Sending::Body { sent } => {
@@ -232,9 +237,10 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// Encodes a request at its first sending; its clones share the result.
-pub(crate) fn encoded(request: &Request) -> &Encoded {
-    request.parts.encoded.get_or_init(|| {
+/// Encodes a request at its first sending; its clones share the result. `decodes`: codings are
+/// asked for.
+pub(crate) fn encoded(request: &Request, decodes: bool) -> &Encoded {
+    request.parts.encoded[usize::from(decodes)].get_or_init(|| {
         let parts = &*request.parts;
         let headers = || parts.headers.iter().map(|(name, value)| (&**name, &**value));
         let host = parts.route.origin.authority();
@@ -246,6 +252,7 @@ pub(crate) fn encoded(request: &Request) -> &Encoded {
                 target: request.target().as_bytes(),
                 host: host.as_bytes(),
                 headers: headers(),
+                accept_encoding: if decodes { coding::ACCEPTED } else { "" },
                 body_length: parts.body.as_ref().map(|body| body.len() as u64),
             },
         );
