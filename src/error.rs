@@ -221,6 +221,8 @@ pub enum Kind {
     Malformed,
     /// The response's head or body is larger than allowed.
     TooLarge,
+    /// The body's content coding cannot be undone: it is damaged, cut short, or a bomb.
+    Decode,
     /// A redirect was refused.
     Redirect,
     /// The status counts as a failure, by the caller's explicit choice.
@@ -247,6 +249,7 @@ impl Kind {
             Self::Closed => "closed",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
+            Self::Decode => "decode",
             Self::Redirect => "redirect",
             Self::Status => "status",
             Self::Cancelled => "cancelled",

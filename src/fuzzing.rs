@@ -148,7 +148,7 @@ impl Body {
 
 /// A request as it goes on the wire.
 pub fn request_bytes(request: &Request) -> Vec<u8> {
-    let encoded = crate::reactor::encoded(request);
+    let encoded = crate::reactor::encoded(request, true);
     let mut bytes = encoded.bytes.to_vec();
     if encoded.body_follows {
         bytes.extend_from_slice(request.parts.body.as_deref().unwrap_or_default());

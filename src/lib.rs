@@ -78,6 +78,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exhaustive_enums)]
 
 mod client;
+mod coding;
 mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -100,6 +101,7 @@ mod userinfo;
 mod wire;
 
 pub use client::{AsCompleted, Client, Completed};
+pub use coding::Coding;
 pub use error::{Error, Kind, Limit, Phase, Tried};
 pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;

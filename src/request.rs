@@ -23,7 +23,7 @@ use crate::userinfo::{self, Userinfo, without_userinfo};
 /// the [`Settings`](crate::Settings).
 ///
 /// Host, Content-Length and Transfer-Encoding are the reactor's to send and are refused as
-/// headers. `Accept: */*` and a User-Agent are added where they are missing.
+/// headers. `Accept: */*`, an Accept-Encoding and a User-Agent are added where they are missing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,8 +54,8 @@ pub(crate) struct Parts {
     pub(crate) headers: Vec<Header>,
     pub(crate) body: Option<Arc<[u8]>>,
     pub(crate) choices: Choices,
-    /// Made at first sending.
-    pub(crate) encoded: OnceLock<Encoded>,
+    /// Made at first sending: without decoding, and with it.
+    pub(crate) encoded: [OnceLock<Encoded>; 2],
 }
 
 /// A name and a value, as given.
@@ -82,6 +82,7 @@ pub(crate) struct Choices {
     pub(crate) redirects_max: Option<usize>,
     pub(crate) retries: Option<u32>,
     pub(crate) cookies: Option<bool>,
+    pub(crate) decode: Option<bool>,
     pub(crate) deny_private: Option<bool>,
     pub(crate) head_bytes_max: Option<usize>,
     pub(crate) body_bytes_max: Option<u64>,
@@ -119,7 +120,7 @@ impl Request {
             headers: Vec::new(),
             body: None,
             choices: Choices::default(),
-            encoded: OnceLock::new(),
+            encoded: Default::default(),
         };
         let mut request = Self { parts: Arc::new(parts), tag: 0, collect: false };
         if let Some(credentials) = credentials {
@@ -294,6 +295,14 @@ impl Request {
         self
     }
 
+    /// Whether content codings are asked for and removed from the body:
+    /// [`Settings::decode`](crate::Settings::decode).
+    #[must_use]
+    pub fn decode(mut self, decode: bool) -> Self {
+        self.change().choices.decode = Some(decode);
+        self
+    }
+
     /// Whether only addresses of the public internet are connected to, by this request and what
     /// it is redirected to: [`Settings::deny_private`](crate::Settings::deny_private).
     /// Connections are shared only with requests that said the same here.
@@ -313,7 +322,7 @@ impl Request {
         self
     }
 
-    /// Most bytes of the response's body, inclusive; a longer one ends with
+    /// Most bytes of the response's body, inclusive and decoded; a longer one ends with
     /// [`Kind::TooLarge`]. Without it a collected body has the settings' limit and a streamed
     /// one has none. [`u64::MAX`]: none.
     #[must_use]
@@ -448,7 +457,7 @@ impl Request {
     /// The parts to be changed: a copy where clones share them, and to be encoded anew.
     fn change(&mut self) -> &mut Parts {
         let parts = Arc::make_mut(&mut self.parts);
-        parts.encoded = OnceLock::new();
+        parts.encoded = Default::default();
         parts
     }
 
@@ -487,6 +496,7 @@ impl Default for Choices {
             redirects_max: None,
             retries: None,
             cookies: None,
+            decode: None,
             deny_private: None,
             head_bytes_max: None,
             body_bytes_max: None,

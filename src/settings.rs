@@ -23,6 +23,7 @@ use crate::trust::TlsSettings;
 /// | `follow`, `redirects_max`, `allow_downgrade` | yes, 10, no |
 /// | `retries` | 2 beyond the first attempt |
 /// | `cookies` | yes |
+/// | `decode` | yes |
 /// | `deny_private` | no |
 /// | `resolver`, `dns_servers`, `resolve` | [`ResolverChoice::Auto`], none, none |
 /// | `tls` | TLS 1.2 and 1.3, the web's root certificates |
@@ -53,7 +54,8 @@ pub struct Settings {
     /// those that wait, and `submit` gives requests back; nothing is dropped. One collecting
     /// fetch reads on all the same, from a reserve of one `body_bytes_max`; only where that, or
     /// the request's own, is more than half of this bound can that one body exceed it. Up to
-    /// 16 KiB of trailers for each response under way are not counted.
+    /// 16 KiB of trailers for each response under way are not counted. Decoders count, too; what
+    /// one of them may come to hold, at most 20 MiB, can exceed the bound once.
     pub buffered_bytes_max: usize,
     /// Most idle connections kept; the one idle longest is closed for another.
     pub idle_connections_max: usize,
@@ -61,7 +63,7 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Most bytes of a response's head. At most 16 MiB.
     pub head_bytes_max: usize,
-    /// Most bytes of a collected body.
+    /// Most bytes of a collected body, decoded.
     pub body_bytes_max: u64,
     /// Whether redirects are followed.
     pub follow: bool,
@@ -75,6 +77,17 @@ pub struct Settings {
     /// [`CookieJar`](crate::CookieJar) of the reactor's own, by RFC 6265bis.
     /// [`Request::cookies`](crate::Request::cookies) says otherwise for one.
     pub cookies: bool,
+    /// Whether content codings are asked for and removed: gzip, deflate, br and zstd, as far as
+    /// they are built in, at most two on one body.
+    ///
+    /// Accept-Encoding then names them, unless the request has one of its own; with a Range it is
+    /// `identity`. A body in a coding that is not known, and that of a 206, is handed on as it
+    /// came; [`Head::removed_codings`](crate::Head::removed_codings) tells. Headers stay as they
+    /// were sent: a Content-Length counts encoded bytes. What cannot be decoded ends with
+    /// [`Kind::Decode`](crate::Kind::Decode): damaged or cut short, with something behind its end,
+    /// more than two codings, or more than 1,000 times larger decoded than encoded (once that is
+    /// over 1 MiB). Windows are at most 16 MiB for br (RFC 7932) and 8 MiB for zstd (RFC 9659).
+    pub decode: bool,
     /// Whether only addresses of the public internet are connected to: not those of private use,
     /// loopback, link-local, unique local, multicast, or of any other range that IANA's
     /// special-purpose registries do not call globally reachable, nor IPv6 forms of such IPv4
@@ -116,6 +129,7 @@ impl Default for Settings {
             allow_downgrade: false,
             retries: 2,
             cookies: true,
+            decode: true,
             deny_private: false,
             resolver: ResolverChoice::Auto,
             dns_servers: Vec::new(),

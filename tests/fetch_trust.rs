@@ -206,7 +206,7 @@ fn no_field_of_a_job_adds_to_a_request() {
     for seen in origin.requests() {
         let head = String::from_utf8_lossy(&seen.head).into_owned();
         let fields = seen.headers.len();
-        assert!(fields <= 4, "{head:?}");
+        assert!(fields <= 5, "{head:?}");
         assert_one_request(&head, fields, "a job");
     }
     assert!(sent > jobs.len() / 4, "{sent} of {}", jobs.len());
@@ -245,7 +245,7 @@ fn no_option_adds_to_a_request() {
     assert!(sent > 0);
     for seen in origin.requests() {
         let head = String::from_utf8_lossy(&seen.head).into_owned();
-        assert!(seen.headers.len() <= 4, "{head:?}");
+        assert!(seen.headers.len() <= 5, "{head:?}");
         assert_one_request(&head, seen.headers.len(), "an option");
     }
 }

@@ -20,7 +20,7 @@ fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
         "request" | "response" | "proxy" | "settings" | "origin" | "error" | "field" | "trust"
-        | "userinfo" => Floor::Data,
+        | "userinfo" | "coding" => Floor::Data,
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),
@@ -87,6 +87,9 @@ fn each_crate_behind_a_floor_is_named_in_one_room() {
         ("percent_encoding", "userinfo"),
         ("base64", "userinfo"),
         ("psl", "policy/cookies/site"),
+        ("flate2", "wire/coding"),
+        ("brotli_decompressor", "wire/coding"),
+        ("zstd_safe", "wire/coding"),
     ] {
         let named: BTreeSet<_> = sources()
             .into_iter()

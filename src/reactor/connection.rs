@@ -271,6 +271,14 @@ impl<S> Connection<S> {
         }
     }
 
+    /// What it was given in this turn.
+    pub(super) fn spent_in(&mut self, turn: u64) -> usize {
+        if std::mem::replace(&mut self.turn, turn) != turn {
+            self.spent_bytes = 0;
+        }
+        self.spent_bytes
+    }
+
     /// Whether it opens, and no fetch waits for it.
     pub(crate) fn is_orphan(&self) -> bool {
         matches!(self.phase.opening(), Some(None))

@@ -5,7 +5,9 @@
 
 use super::Reactor;
 use super::connection::{ConnectionKey, Phase};
+use super::decoding::Decoding;
 use super::fetch::FetchKey;
+use crate::coding;
 use crate::error::{Limit, Phase as ErrorPhase};
 use crate::field;
 use crate::kit::arena::Key;
@@ -29,6 +31,7 @@ pub(crate) struct Exchange {
     own: Option<Box<Encoded>>,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
+    pub(super) decoding: Decoding,
     /// Something of the response has arrived.
     pub(crate) is_answered: bool,
     pub(super) interim_responses: usize,
@@ -107,6 +110,7 @@ impl Exchange {
             own,
             sending: Sending::Head { sent: 0 },
             receiving: Receiving::Head { scan: None },
+            decoding: Decoding::Plain,
             is_answered: false,
             interim_responses: 0,
             asks_close,
@@ -141,6 +145,7 @@ impl<N: Net> Reactor<N> {
     /// Takes an exchange off its connection, which may then carry another or be closed.
     pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
         let exchange = self.exchanges.remove(key)?;
+        self.memory.decoding_bytes -= exchange.decoder_bytes();
         if let Some(connection) = self.connections.get_mut(exchange.connection) {
             connection.phase.go(Phase::Open { current: None });
         }
@@ -153,7 +158,8 @@ impl<N: Net> Reactor<N> {
         let own = self.with_session(fetch_key);
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let encoded = own.as_deref().unwrap_or_else(|| encoded(&fetch.request));
+        let decodes = fetch.decodes(&self.settings);
+        let encoded = own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));
         // A server that speaks before it is asked may speak again: what it says then must not
         // be taken for the answer to another request.
         let spoke_early = connection.ready & Readiness::READABLE != 0;
@@ -197,7 +203,9 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
-            let encoded = exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request));
+            let decodes = fetch.decodes(&self.settings);
+            let encoded =
+                exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));
             let unsent = match exchange.sending {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
                 Sending::Body { sent } => {
@@ -239,16 +247,17 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// Encodes a request at its first sending; its clones share the result.
-pub(crate) fn encoded(request: &Request) -> &Encoded {
-    request.parts.encoded.get_or_init(|| {
+/// Encodes a request at its first sending; its clones share the result. `decodes`: codings are
+/// asked for.
+pub(crate) fn encoded(request: &Request, decodes: bool) -> &Encoded {
+    request.parts.encoded[usize::from(decodes)].get_or_init(|| {
         let headers = request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
-        encode(request, headers)
+        encode(request, headers, decodes)
     })
 }
 
 /// Encodes a request with these headers, and what a proxy needs to hand it on.
-pub(super) fn encode<'a, H>(request: &'a Request, own: H) -> Encoded
+pub(super) fn encode<'a, H>(request: &'a Request, own: H, decodes: bool) -> Encoded
 where
     H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 {
@@ -271,6 +280,7 @@ where
             target: request.target().as_bytes(),
             host: host.as_bytes(),
             headers: headers.clone(),
+            accept_encoding: if decodes { coding::ACCEPTED } else { "" },
             body_length: parts.body.as_ref().map(|body| body.len() as u64),
         },
     );

@@ -197,6 +197,10 @@ impl Fetch {
         matches!(self.flow, Flow::Paused)
     }
 
+    pub(crate) fn starves(&self) -> bool {
+        matches!(self.flow, Flow::Starved { .. })
+    }
+
     /// Bytes of head and body that were collected.
     pub(crate) fn collected_bytes(&self) -> usize {
         let collected = self.collected.as_deref();
@@ -207,6 +211,11 @@ impl Fetch {
     pub(crate) fn body_bytes_max(&self, settings: &Settings) -> u64 {
         let unasked = if self.collects() { settings.body_bytes_max } else { u64::MAX };
         self.request.parts.choices.body_bytes_max.unwrap_or(unasked)
+    }
+
+    /// Whether codings are asked for and removed.
+    pub(crate) fn decodes(&self, settings: &Settings) -> bool {
+        self.request.parts.choices.decode.unwrap_or(settings.decode)
     }
 
     /// How long `limit` allows this fetch.
@@ -248,6 +257,7 @@ impl Fetch {
         let timings = &mut self.stats.timings;
         *timings = Timings { queued: timings.queued, ..Default::default() };
         self.stats.wire_bytes = 0;
+        self.stats.body_bytes = 0;
     }
 
     /// What was collected, as a response: whole, or as far as it came.

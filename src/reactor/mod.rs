@@ -3,12 +3,13 @@
 //! In go requests and readiness; out come events, one at a time, each the result of one bounded
 //! piece of work. This file has the surface; [`turn`] the order of the work; [`fetch`] and
 //! [`attempt`] what the user asked for and what becomes of it; [`dial`] how it gets a connection;
-//! [`exchange`] and [`receiving`] what is said over one; [`memory`] how much of it may wait;
-//! [`connection`], [`opening`], [`reading`] and [`idle`] the socket; [`pool`] whose turn it is;
-//! [`resolver`] names; [`session`] what one exchange leaves for the next.
+//! [`exchange`], [`receiving`] and [`decoding`] what is said over one; [`memory`] how much of it
+//! may wait; [`connection`], [`opening`], [`reading`] and [`idle`] the socket; [`pool`] whose turn
+//! it is; [`resolver`] names; [`session`] what one exchange leaves for the next.
 
 mod attempt;
 mod connection;
+mod decoding;
 mod dial;
 pub(crate) mod event;
 mod exchange;
@@ -139,6 +140,8 @@ pub struct Reactor<N: Net = OsNet> {
 
     /// Every connection is read into this one.
     read_buffer: Box<[u8]>,
+    /// What was decoded last; made when the first coded body comes.
+    decoded: Box<[u8]>,
     /// TLS records on their way out.
     sealed: Vec<u8>,
     heads: Heads,
@@ -233,6 +236,7 @@ impl<N: Net> Reactor<N> {
             offers: Vec::with_capacity(busy),
             ended: VecDeque::with_capacity(busy),
             read_buffer: vec![0; KEPT_BYTES_MAX + TLS_READ_BYTES_MAX.max(READ_BYTES_MAX)].into(),
+            decoded: Box::default(),
             sealed: Vec::new(),
             heads: Heads::default(),
             cookies: CookieJar::new(),

@@ -54,10 +54,25 @@ impl<N: Net> Reactor<N> {
         if fetch.is_some_and(Fetch::is_paused) {
             return;
         }
+        let is_coded = exchange.is_some_and(Exchange::is_coded);
+        if is_coded && fetch.is_some_and(Fetch::starves) {
+            // It is heard of again when there is room for what its decoder makes.
+            return;
+        }
+        let has_partial_head = exchange.is_some_and(Exchange::has_partial_head);
+        let has_undecoded = exchange.is_some_and(Exchange::has_undecoded);
+        if is_coded && (has_undecoded || connection.inbox.is_some()) && self.is_share_spent(key) {
+            return self.leave_for_next_turn(key);
+        }
+        let Some(connection) = self.connections.get(key) else { return };
         match &connection.inbox {
-            Some(inbox) if !exchange.is_some_and(Exchange::has_partial_head) => {
+            Some(inbox) if !has_partial_head => {
                 let end = inbox.len();
                 self.focus = Some(Focus { connection: key, place: Place::Inbox, at: 0, end });
+                self.queue(key);
+            }
+            None if has_undecoded => {
+                self.focus = Some(Focus { connection: key, place: Place::Read, at: 0, end: 0 });
                 self.queue(key);
             }
             _ => self.read(key),
@@ -66,8 +81,27 @@ impl<N: Net> Reactor<N> {
 
     /// The bytes that a focus is on; none where its connection has gone.
     pub(super) fn bytes(&self, focus: Focus) -> &[u8] {
+        if focus.place == Place::Decoded {
+            return self.decoded.get(focus.at..focus.end).unwrap_or_default();
+        }
         let connection = self.connections.get(focus.connection);
         connection.map_or(&[], |connection| focus.bytes(&self.read_buffer, connection))
+    }
+
+    /// Whether a connection has decoded as much as it may in one turn.
+    pub(super) fn is_share_spent(&mut self, key: ConnectionKey) -> bool {
+        let turn = self.turn;
+        let connection = self.connections.get_mut(key);
+        connection.is_some_and(|connection| connection.spent_in(turn) >= TURN_DECODED_BYTES_MAX)
+    }
+
+    /// The connection is worked on again in the next turn.
+    pub(super) fn leave_for_next_turn(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.next_turn.push(key);
+        }
     }
 
     /// Puts a connection on the list of those to be worked on in this turn.
@@ -111,14 +145,8 @@ impl<N: Net> Reactor<N> {
         if connection.ready & Readiness::READABLE == 0 {
             return;
         }
-        if std::mem::replace(&mut connection.turn, turn) != turn {
-            connection.spent_bytes = 0;
-        }
-        if connection.spent_bytes >= TURN_BYTES_MAX {
-            if !std::mem::replace(&mut connection.queued, true) {
-                self.next_turn.push(key);
-            }
-            return;
+        if connection.spent_in(turn) >= TURN_BYTES_MAX {
+            return self.leave_for_next_turn(key);
         }
         let records = match &connection.outer {
             Some(outer) => &outer.cipher,
@@ -332,6 +360,8 @@ pub(crate) enum Place {
     Read,
     /// In the inbox of the connection.
     Inbox,
+    /// In the reactor's buffer for what was decoded last.
+    Decoded,
 }
 
 impl Focus {
@@ -344,7 +374,7 @@ impl Focus {
         let buffer = match (self.place, &connection.inbox) {
             (Place::Read, _) => read_buffer,
             (Place::Inbox, Some(inbox)) => inbox.unread(),
-            (Place::Inbox, None) => &[],
+            (Place::Inbox, None) | (Place::Decoded, _) => &[],
         };
         buffer.get(self.at..self.end).unwrap_or_default()
     }
@@ -358,7 +388,7 @@ impl Focus {
         let buffer = match (self.place, &mut connection.inbox) {
             (Place::Read, _) => read_buffer,
             (Place::Inbox, Some(inbox)) => inbox.unread_mut(),
-            (Place::Inbox, None) => &mut [],
+            (Place::Inbox, None) | (Place::Decoded, _) => &mut [],
         };
         buffer.get_mut(self.at..self.end).unwrap_or_default()
     }
@@ -373,6 +403,8 @@ fn is_reset(error: &io::Error) -> bool {
 /// Most bytes that one connection is read in one turn, before others and the caller's program
 /// get theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
+/// The same with what is decoded counted too, which costs more and comes of a body's nature.
+const TURN_DECODED_BYTES_MAX: usize = 1 << 20;
 /// What a read counts for at the least, so that one that drips also comes to its share's end.
 const READ_COST_BYTES_MIN: usize = 1 << 10;
 /// One read of a plain connection. Larger ones cost more CPU a byte: they leave the cache.

@@ -40,7 +40,8 @@ impl<N: Net> Reactor<N> {
         if self.cookies.is_empty() {
             return None;
         }
-        let request = &self.fetches.get(key)?.request;
+        let fetch = self.fetches.get(key)?;
+        let (request, decodes) = (&fetch.request, fetch.decodes(&self.settings));
         if !request.parts.choices.cookies.unwrap_or(self.settings.cookies) {
             return None;
         }
@@ -51,7 +52,7 @@ impl<N: Net> Reactor<N> {
         // One field has them all (RFC 6265bis §5.8.1).
         let headers = given().filter(|(name, _)| !is_cookie(name));
         let cookies = std::iter::once((&b"Cookie"[..], &*value));
-        Some(Box::new(encode(request, headers.chain(cookies))))
+        Some(Box::new(encode(request, headers.chain(cookies), decodes)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Floor 1: sans-IO codecs. Bytes in, values out; no socket, no clock.
 
+pub(crate) mod coding;
 pub(crate) mod dns;
 pub(crate) mod http1;
 mod socks;

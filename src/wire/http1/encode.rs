@@ -18,6 +18,8 @@ pub(crate) struct RequestHead<'a, H> {
     pub(crate) host: &'a [u8],
     /// The caller's headers: names and values in their order and case.
     pub(crate) headers: H,
+    /// The content codings that can be undone, as a list. Empty: nothing is said of them.
+    pub(crate) accept_encoding: &'a str,
     /// The bytes of the body that follows. `None`: there is none.
     pub(crate) body_length: Option<u64>,
 }
@@ -38,10 +40,13 @@ where
     out.extend_from_slice(line.host);
     out.extend_from_slice(b"\r\n");
     let (mut has_accept, mut has_agent) = (false, false);
+    let (mut has_codings, mut has_range) = (line.accept_encoding.is_empty(), false);
     for (name, value) in line.headers.clone() {
         match name.len() {
+            5 => has_range |= name.eq_ignore_ascii_case(b"range"),
             6 => has_accept |= name.eq_ignore_ascii_case(b"accept"),
             10 => has_agent |= name.eq_ignore_ascii_case(b"user-agent"),
+            15 => has_codings |= name.eq_ignore_ascii_case(b"accept-encoding"),
             _ => {}
         }
         out.extend_from_slice(name);
@@ -51,6 +56,13 @@ where
     }
     if !has_accept {
         out.extend_from_slice(ACCEPT);
+    }
+    if !has_codings {
+        // A part of what is coded cannot be decoded (as the Fetch standard has it, too).
+        let accepted = if has_range { "identity" } else { line.accept_encoding };
+        out.extend_from_slice(b"Accept-Encoding: ");
+        out.extend_from_slice(accepted.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     if !has_agent {
         out.extend_from_slice(USER_AGENT.as_bytes());
@@ -99,8 +111,15 @@ mod tests {
 
     fn encoded(method: &str, headers: &[(&[u8], &[u8])], body_length: Option<u64>) -> String {
         let headers = headers.iter().copied();
-        let (base, target, host) = (&b""[..], &b"/a?b"[..], &b"[::1]:8080"[..]);
-        let line = RequestHead { method, base, target, host, headers, body_length };
+        let line = RequestHead {
+            method,
+            base: b"",
+            target: b"/a?b",
+            host: b"[::1]:8080",
+            headers,
+            accept_encoding: "",
+            body_length,
+        };
         let mut out = Vec::new();
         head(&mut out, &line);
         String::from_utf8(out).unwrap()
@@ -124,6 +143,27 @@ mod tests {
         let expected = "GET /a?b HTTP/1.1\r\nHost: [::1]:8080\r\nx-B: 2\r\naCCEPT: text/html\r\n\
                         X-a: 1\r\nuser-agent: \r\n\r\n";
         assert_eq!(encoded("GET", &headers, None), expected);
+    }
+
+    #[test]
+    fn codings_are_asked_for_unless_the_caller_does_or_asks_for_a_part() {
+        let said = |accept_encoding, headers: &[(&[u8], &[u8])]| {
+            let (method, base, target) = ("GET", &b""[..], &b"/"[..]);
+            let (host, body_length) = (&b"h"[..], None);
+            let headers = headers.iter().copied();
+            let line =
+                RequestHead { method, base, target, host, headers, accept_encoding, body_length };
+            let mut out = Vec::new();
+            head(&mut out, &line);
+            let text = String::from_utf8(out).unwrap();
+            let lines = text.lines().filter(|l| l.to_ascii_lowercase().starts_with("accept-e"));
+            lines.collect::<Vec<_>>().join("|")
+        };
+        assert_eq!(said("gzip, br", &[]), "Accept-Encoding: gzip, br");
+        assert_eq!(said("gzip, br", &[(b"RANGE", b"bytes=0-")]), "Accept-Encoding: identity");
+        assert_eq!(said("gzip", &[(b"accept-encoding", b"x")]), "accept-encoding: x");
+        assert_eq!(said("", &[(b"Range", b"bytes=0-")]), "");
+        assert_eq!(said("", &[]), "");
     }
 
     #[test]
@@ -159,6 +199,7 @@ mod tests {
                         target: b"*",
                         host: b"h",
                         headers,
+                        accept_encoding: "",
                         body_length: None,
                     };
                     let mut out = Vec::new();
@@ -177,8 +218,15 @@ mod tests {
         for _ in 0..3 {
             out.clear();
             let headers = std::iter::empty();
-            let (method, base, target, host) = ("GET", &b""[..], &b"/"[..], &b"h"[..]);
-            let line = RequestHead { method, base, target, host, headers, body_length: None };
+            let line = RequestHead {
+                method: "GET",
+                base: b"",
+                target: b"/",
+                host: b"h",
+                headers,
+                accept_encoding: "gzip",
+                body_length: None,
+            };
             head(&mut out, &line);
         }
         assert_eq!(out.as_ptr(), place);
@@ -203,7 +251,16 @@ mod tests {
             let (method, base) = ("GET", base.as_bytes());
             let (target, host) = (target.as_bytes(), &b"a.example"[..]);
             let mut out = Vec::new();
-            head(&mut out, &RequestHead { method, base, target, host, headers, body_length });
+            let line = RequestHead {
+                method,
+                base,
+                target,
+                host,
+                headers,
+                accept_encoding: "gzip, br",
+                body_length,
+            };
+            head(&mut out, &line);
             let lines: Vec<&[u8]> = out
                 .strip_suffix(b"\r\n\r\n")
                 .unwrap()
@@ -220,6 +277,7 @@ mod tests {
             };
             let mut ours = Vec::new();
             ours.extend((!given("accept")).then(|| "Accept: */*".to_owned()));
+            ours.extend((!given("accept-encoding")).then(|| "Accept-Encoding: gzip, br".to_owned()));
             ours.extend((!given("user-agent")).then(|| agent().trim_end().to_owned()));
             ours.extend(body_length.map(|length| format!("Content-Length: {length}")));
             let rest = lines[2 + fields.len()..].iter();
