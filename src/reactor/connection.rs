@@ -53,6 +53,8 @@ pub(crate) struct Connection<S> {
     pub(super) spent_bytes: usize,
     /// Exchanges begun.
     pub(crate) served: u32,
+    /// The socket has taken something since the last of them began.
+    pub(super) has_written: bool,
     /// What the server last said in `Keep-Alive: timeout`.
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) idle: Option<IdleKey>,
@@ -130,6 +132,7 @@ impl<S> Connection<S> {
             turn: 0,
             spent_bytes: 0,
             served: 0,
+            has_written: false,
             keep_alive: None,
             idle: None,
             timer: None,
@@ -154,6 +157,7 @@ impl<S> Connection<S> {
             if written < plain.len() {
                 self.ready &= !Readiness::WRITABLE;
             }
+            self.has_written |= written > 0;
             return Ok(written);
         };
         sealed.clear();
@@ -172,6 +176,7 @@ impl<S> Connection<S> {
         self.flush(net, buffers)?;
         let may_write = self.unsent.is_none() && self.ready & Readiness::WRITABLE != 0;
         let written = if may_write { write_some(net, &mut self.stream, sealed)? } else { 0 };
+        self.has_written |= written > 0;
         if written < sealed.len() {
             self.ready &= !Readiness::WRITABLE;
             buffers.fill(&mut self.unsent, &sealed[written..]);
@@ -190,6 +195,7 @@ impl<S> Connection<S> {
             return Ok(());
         }
         let written = write_some(net, &mut self.stream, unsent.unread())?;
+        self.has_written |= written > 0;
         buffers.consume(&mut self.unsent, written);
         if self.unsent.is_some() {
             self.ready &= !Readiness::WRITABLE;
@@ -203,6 +209,11 @@ impl<S> Connection<S> {
             self.phase,
             Phase::Connecting { dialled_for: None } | Phase::Handshaking { dialled_for: None }
         )
+    }
+
+    /// Whether it was among the idle ones before.
+    pub(super) fn was_kept(&self) -> bool {
+        self.idle.is_some()
     }
 
     /// Whether the socket has taken all that was written.

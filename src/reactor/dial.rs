@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt::Sent;
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::fetch::{FetchKey, Race, Stage};
 use super::pool::RoomKey;
@@ -80,7 +81,7 @@ impl<N: Net> Reactor<N> {
             Resolution::Failed(error) => {
                 // The fetch holds a slot, which only a stage gives back.
                 self.begin_race(key, Arc::new([]));
-                self.attempt_failed(key, dns_error(origin, error), false);
+                self.attempt_failed(key, dns_error(origin, error), Sent::Maybe);
             }
             Resolution::Pending(lookup) => {
                 if let Some(fetch) = self.fetches.get_mut(key) {
@@ -106,7 +107,7 @@ impl<N: Net> Reactor<N> {
         let route = Arc::clone(&fetch.request.parts.route);
         match finished.resolved {
             Ok(addresses) => self.dial(key, addresses),
-            Err(error) => self.attempt_failed(key, dns_error(&route.origin, error), false),
+            Err(error) => self.attempt_failed(key, dns_error(&route.origin, error), Sent::Maybe),
         }
     }
 
@@ -122,7 +123,7 @@ impl<N: Net> Reactor<N> {
         let denied = public.is_empty().then(|| denied_error(&route.origin, &addresses));
         self.begin_race(key, public);
         match denied {
-            Some(error) => self.attempt_failed(key, error, false),
+            Some(error) => self.attempt_failed(key, error, Sent::Maybe),
             None => self.dial_next(key),
         }
     }
@@ -245,7 +246,7 @@ impl<N: Net> Reactor<N> {
             _ => None,
         };
         if let Some(fetch) = dialled_for {
-            self.attempt_failed(fetch, error, false);
+            self.attempt_failed(fetch, error, Sent::Maybe);
         }
         self.close(key, CloseReason::Failed);
     }
@@ -255,7 +256,7 @@ impl<N: Net> Reactor<N> {
         let what = format!("could not connect to {}", fetch.request.parts.route.origin);
         let tried = std::mem::take(&mut fetch.tried);
         let error = Error::new(Kind::Connect, ErrorPhase::Connect, what).having_tried(tried);
-        self.attempt_failed(key, error, false);
+        self.attempt_failed(key, error, Sent::Maybe);
     }
 
     /// One socket of the race has connected: the others are closed.
