@@ -221,9 +221,22 @@ impl<S> Connection<S> {
         self.unsent.is_none()
     }
 
-    /// Idle, with half a TLS record: to wait for its end would keep a buffer.
+    /// Idle, with half a TLS record, or with one that the socket has not taken: to wait for the
+    /// rest would keep a buffer.
     pub(super) fn idles_in_a_record(&self) -> bool {
-        matches!(self.phase, Phase::Open { current: None }) && self.cipher.is_some()
+        let is_between = self.cipher.is_some() || self.unsent.is_some();
+        matches!(self.phase, Phase::Open { current: None }) && is_between
+    }
+
+    /// How many buffers it owns, and how many bytes wait in them.
+    #[cfg(debug_assertions)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let (mut buffers, mut bytes) = (0, 0);
+        for carry in [&self.inbox, &self.cipher, &self.unsent] {
+            buffers += usize::from(carry.is_some());
+            bytes += carry.as_ref().map_or(0, Carry::len);
+        }
+        (buffers, bytes)
     }
 
     /// Whether nothing stands in the way of another exchange, by what the last poll said.
