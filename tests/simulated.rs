@@ -2,6 +2,11 @@
 
 mod sim;
 
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use sim::{Scenario, run};
 
 /// Runs a seed, and some seeds twice: the same must happen.
@@ -10,41 +15,70 @@ fn check(seed: u64) -> Result<(), String> {
     if outcome.broken.is_some() {
         return Err(outcome.line());
     }
-    if seed.is_multiple_of(8) && run(seed, false).hash != outcome.hash {
+    if seed.is_multiple_of(REPEATED) && run(seed, false).hash != outcome.hash {
         return Err(format!("seed {seed} ({:?}): two runs differ", outcome.scenario));
     }
     Ok(())
 }
 
-#[test]
-fn five_hundred_seeds() {
-    let failures: Vec<String> = (0..500).filter_map(|seed| check(seed).err()).collect();
-    assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
+/// Takes seeds from a range, on so many threads, until it is told enough. What fails is printed
+/// at once; how many were run, and the lines of those that failed.
+fn check_all(
+    seeds: Range<u64>,
+    threads: usize,
+    enough: impl Fn() -> bool + Sync,
+) -> (u64, Vec<String>) {
+    let next = AtomicU64::new(seeds.start);
+    let done = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end || enough() || failures.lock().unwrap().len() >= FAILURES_MAX {
+                return;
+            }
+            if let Err(line) = check(seed) {
+                println!("{line}");
+                failures.lock().unwrap().push(line);
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    (done.into_inner(), failures.into_inner().unwrap())
 }
 
-/// `SIM_SEEDS=from..to SIM_SECONDS=n cargo test --release --test simulated -- --ignored`
+#[test]
+fn five_hundred_seeds() {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (count, failures) = check_all(0..500, threads, || false);
+    assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(count, 500);
+}
+
+/// ```text
+/// SIM_SEEDS=from..to SIM_SECONDS=n SIM_THREADS=n \
+///     cargo test --profile checked --test simulated -- --ignored --nocapture
+/// ```
 #[test]
 #[ignore = "as long as it is told to"]
 #[allow(clippy::disallowed_methods, reason = "how long to go on")]
 fn many_seeds() {
-    let text = std::env::var("SIM_SEEDS").unwrap_or_else(|_| "0..100000".to_owned());
-    let (from, to) = text.split_once("..").expect("SIM_SEEDS is from..to");
+    let told = |name: &str| std::env::var(name).ok();
+    let seeds = told("SIM_SEEDS").unwrap_or_else(|| "0..100000".to_owned());
+    let (from, to) = seeds.split_once("..").expect("SIM_SEEDS is from..to");
     let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
-    let seconds = std::env::var("SIM_SECONDS").map_or(u64::MAX, |text| text.parse().unwrap());
+    let seconds = told("SIM_SECONDS").map_or(u64::MAX, |text| text.parse().unwrap());
+    let threads = told("SIM_THREADS").map_or(1, |text| text.parse().unwrap());
     let began = std::time::Instant::now();
-    let (mut count, mut failures) = (0, Vec::new());
-    for seed in from..to {
-        if began.elapsed().as_secs() >= seconds || failures.len() >= 20 {
-            break;
-        }
-        count += 1;
-        if let Err(line) = check(seed) {
-            println!("{line}");
-            failures.push(line);
-        }
-    }
-    println!("{count} seeds from {from} in {:.1} s", began.elapsed().as_secs_f64());
-    assert!(failures.is_empty(), "{} seeds fail", failures.len());
+    let (count, failures) = check_all(from..to, threads, || began.elapsed().as_secs() >= seconds);
+    let took = began.elapsed().as_secs_f64();
+    println!("{count} seeds from {from} in {took:.1} s, {} fail", failures.len());
+    assert!(failures.is_empty());
 }
 
 #[test]
@@ -54,3 +88,8 @@ fn every_scenario_comes_up() {
         assert!(outcomes.iter().any(|outcome| outcome.scenario == scenario && outcome.served > 0));
     }
 }
+
+/// One seed in so many is run twice.
+const REPEATED: u64 = 8;
+/// Seeds that fail before no more are tried.
+const FAILURES_MAX: usize = 20;

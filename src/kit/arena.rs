@@ -182,7 +182,7 @@ impl<T, K> Arena<T, K> {
     }
 
     /// Every value with its key, by place: the same order for the same history.
-    #[cfg(test)]
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<K>, &T)> {
         self.slots.iter().map(|(_, slot)| (Key::of_bits(slot.key), &slot.value))
     }

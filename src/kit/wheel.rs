@@ -157,7 +157,28 @@ impl<T: Copy> Wheel<T> {
         None
     }
 
-    #[cfg(test)]
+    /// An entry as it stands: when it is due, and its value.
+    #[cfg(debug_assertions)]
+    pub(crate) fn entry(&self, id: TimerId) -> Option<(Moment, T)> {
+        self.find(id).map(|node| (node.at, node.what))
+    }
+
+    /// How many entries are of a kind. Looks at all of them.
+    #[cfg(debug_assertions)]
+    pub(crate) fn count(&self, is_one: impl Fn(T) -> bool) -> usize {
+        let mut count = 0;
+        for slot in &self.slots {
+            let mut index = slot.first;
+            while index != NIL {
+                let node = &self.nodes[index as usize];
+                count += usize::from(is_one(node.what));
+                index = node.next;
+            }
+        }
+        count
+    }
+
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -117,14 +117,19 @@ impl<N: Net> Reactor<N> {
         self.wait_again(key);
     }
 
-    /// An attempt came to nothing. `is_stale`: its connection had been idle and gave no byte.
-    pub(super) fn attempt_failed(&mut self, key: FetchKey, error: Error, is_stale: bool) {
+    /// An attempt came to nothing.
+    pub(super) fn attempt_failed(&mut self, key: FetchKey, error: Error, sent: Sent) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let is_idempotent = retry::is_idempotent(fetch.request.method());
         if fetch.lent {
             return self.fail(key, error);
         }
-        if is_stale && is_idempotent && !std::mem::replace(&mut fetch.stale_retried, true) {
+        let is_stale = match sent {
+            Sent::Nothing => true,
+            Sent::OnDeadConnection => is_idempotent,
+            Sent::Maybe => false,
+        };
+        if is_stale && !std::mem::replace(&mut fetch.stale_retried, true) {
             self.leave_stage(key, CloseReason::Failed);
             return self.wait_again(key);
         }
@@ -134,7 +139,7 @@ impl<N: Net> Reactor<N> {
             retry::Outcome::Permanent
         };
         // What failed before a byte was sent had no effect, whatever the method.
-        let is_harmless = !matches!(fetch.stage, Stage::Running(_));
+        let is_harmless = sent == Sent::Nothing || !matches!(fetch.stage, Stage::Running(_));
         match self.retry_delay(key, outcome, None, is_harmless) {
             Some(delay) => {
                 self.leave_stage(key, CloseReason::Failed);
@@ -209,6 +214,16 @@ pub(super) fn routed(request: Request, proxies: &Proxies) -> Request {
     }
     let proxy = proxies.between(&request.parts.route.origin).cloned();
     if proxy == request.parts.route.proxy { request } else { request.routed_by(proxy) }
+}
+
+/// What of the request may have come to the server, where an attempt has failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// A kept connection turned out to be dead before a byte was written.
+    Nothing,
+    /// The same, afterwards; no byte of an answer came.
+    OnDeadConnection,
+    Maybe,
 }
 
 /// The request that follows `before`: without what concerns another origin or a body only.
@@ -419,7 +434,7 @@ impl<N: Net> Reactor<N> {
         }
         match limit {
             Limit::Total | Limit::Deadline | Limit::Queue => self.fail(key, error),
-            _ => self.attempt_failed(key, error, false),
+            _ => self.attempt_failed(key, error, Sent::Maybe),
         }
     }
 

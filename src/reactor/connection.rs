@@ -61,6 +61,8 @@ pub(crate) struct Connection<S> {
     pub(super) spent_bytes: usize,
     /// Exchanges begun.
     pub(crate) served: u32,
+    /// The socket has taken something since the last of them began.
+    pub(super) has_written: bool,
     /// What the server last said in `Keep-Alive: timeout`.
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) idle: Option<IdleKey>,
@@ -181,6 +183,7 @@ impl<S> Connection<S> {
             turn: 0,
             spent_bytes: 0,
             served: 0,
+            has_written: false,
             keep_alive: None,
             idle: None,
             timer: None,
@@ -205,6 +208,7 @@ impl<S> Connection<S> {
             if written < plain.len() {
                 self.ready &= !Readiness::WRITABLE;
             }
+            self.has_written |= written > 0;
             return Ok(written);
         };
         sealed.clear();
@@ -236,6 +240,7 @@ impl<S> Connection<S> {
         self.flush(net, buffers)?;
         let may_write = self.unsent.is_none() && self.ready & Readiness::WRITABLE != 0;
         let written = if may_write { write_some(net, &mut self.stream, sealed)? } else { 0 };
+        self.has_written |= written > 0;
         if written < sealed.len() {
             self.ready &= !Readiness::WRITABLE;
             buffers.fill(&mut self.unsent, &sealed[written..]);
@@ -254,6 +259,7 @@ impl<S> Connection<S> {
             return Ok(());
         }
         let written = write_some(net, &mut self.stream, unsent.unread())?;
+        self.has_written |= written > 0;
         buffers.consume(&mut self.unsent, written);
         if self.unsent.is_some() {
             self.ready &= !Readiness::WRITABLE;
@@ -284,14 +290,21 @@ impl<S> Connection<S> {
         matches!(self.phase.opening(), Some(None))
     }
 
+    /// Whether it was among the idle ones before.
+    pub(super) fn was_kept(&self) -> bool {
+        self.idle.is_some()
+    }
+
     /// Whether the socket has taken all that was written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unsent.is_none()
     }
 
-    /// Idle, with half a TLS record: to wait for its end would keep a buffer.
+    /// Idle, with half a TLS record, or with one that the socket has not taken: to wait for the
+    /// rest would keep a buffer.
     pub(super) fn idles_in_a_record(&self) -> bool {
-        matches!(self.phase, Phase::Open { current: None }) && self.holds_a_record()
+        let is_between = self.holds_a_record() || self.unsent.is_some();
+        matches!(self.phase, Phase::Open { current: None }) && is_between
     }
 
     /// Whether what is at the other end is a proxy, in place of the origin or still before it.
@@ -315,6 +328,18 @@ impl<S> Connection<S> {
 
     fn holds_a_record(&self) -> bool {
         self.cipher.is_some() || self.outer.as_ref().is_some_and(|outer| outer.cipher.is_some())
+    }
+
+    /// How many buffers it owns, and how many bytes wait in them.
+    #[cfg(debug_assertions)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let (mut buffers, mut bytes) = (0, 0);
+        let outer = self.outer.as_ref().map_or(&None, |outer| &outer.cipher);
+        for carry in [&self.inbox, &self.cipher, &self.unsent, outer] {
+            buffers += usize::from(carry.is_some());
+            bytes += carry.as_ref().map_or(0, Carry::len);
+        }
+        (buffers, bytes)
     }
 
     /// Whether nothing stands in the way of another exchange, by what the last poll said.

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt::Sent;
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::fetch::{FetchKey, Race, Stage};
 use super::opening::tunnel_error;
@@ -163,7 +164,7 @@ impl<N: Net> Reactor<N> {
     fn cannot_dial(&mut self, key: FetchKey, error: Error) {
         // The fetch holds a slot, which only a stage gives back.
         self.begin_race(key, Arc::new([]), None);
-        self.attempt_failed(key, error, false);
+        self.attempt_failed(key, error, Sent::Maybe);
     }
 
     fn denies_private(&self, route: &Route) -> bool {
@@ -334,7 +335,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn open_failed(&mut self, key: ConnectionKey, error: Error) {
         let Some(connection) = self.connections.get(key) else { return };
         if let Some(fetch) = connection.phase.opening().flatten() {
-            self.attempt_failed(fetch, error, false);
+            self.attempt_failed(fetch, error, Sent::Maybe);
         }
         self.close(key, CloseReason::Failed);
     }
@@ -353,7 +354,7 @@ impl<N: Net> Reactor<N> {
             }
         };
         let error = error.having_tried(std::mem::take(&mut fetch.tried));
-        self.attempt_failed(key, error, false);
+        self.attempt_failed(key, error, Sent::Maybe);
     }
 
     /// One socket of the race has connected: the others are closed.

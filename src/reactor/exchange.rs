@@ -4,7 +4,7 @@
 //! in the buffers, and at the end a connection that is reusable or is not.
 
 use super::Reactor;
-use super::connection::{ConnectionKey, Phase};
+use super::connection::{Connection, ConnectionKey, Phase};
 use super::decoding::Decoding;
 use super::fetch::FetchKey;
 use crate::coding;
@@ -125,6 +125,13 @@ impl Exchange {
         matches!(self.sending, Sending::Done) && !self.is_answered
     }
 
+    /// It has a kept connection that has taken nothing of the request yet. What the server says
+    /// there is not for it: it is what makes an idle connection unfit.
+    pub(super) fn is_unsent<S>(&self, connection: &Connection<S>) -> bool {
+        let has_begun = !matches!(self.sending, Sending::Head { sent: 0 });
+        connection.was_kept() && !(has_begun && connection.has_written)
+    }
+
     /// A head was begun whose end has not arrived.
     pub(crate) fn has_partial_head(&self) -> bool {
         matches!(self.receiving, Receiving::Head { scan: Some(_) })
@@ -177,6 +184,7 @@ impl<N: Net> Reactor<N> {
         }
         fetch.stage.go(super::fetch::Stage::Running(key));
         connection.served = connection.served.saturating_add(1);
+        connection.has_written = false;
         connection.phase.go(Phase::Open { current: Some(key) });
         self.begin_limit(fetch_key, Limit::Stall);
         self.send(key);
@@ -203,6 +211,11 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
+            if connection.ready & Readiness::READABLE != 0 && exchange.is_unsent(connection) {
+                // It may have died meanwhile: that is found out first.
+                let connection = exchange.connection;
+                return self.queue(connection);
+            }
             let decodes = fetch.decodes(&self.settings);
             let encoded =
                 exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));

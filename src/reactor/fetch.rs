@@ -332,6 +332,17 @@ impl Deadlines {
         next
     }
 
+    /// Whether a limit has begun that is not counted yet.
+    #[cfg(debug_assertions)]
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending != 0
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn has(&self, limit: Limit) -> bool {
+        !self.at[limit as usize].is_never()
+    }
+
     /// When the whole fetch must have ended.
     pub(crate) fn end(&self) -> Moment {
         self.at[Limit::Total as usize].min(self.at[Limit::Deadline as usize])

@@ -8,6 +8,9 @@
 //! reserve of one body is kept for the one admitted first, so that there is always progress.
 //! A streamed body waits only where its fetch is paused, so these may read a little longer.
 
+#[cfg(debug_assertions)]
+mod audit;
+
 use super::connection::ConnectionKey;
 use super::exchange::Exchange;
 use super::fetch::{Fetch, FetchKey, Stage};
@@ -72,7 +75,9 @@ pub(super) struct Memory {
     favourable: List<Fetch, Starving>,
     streaming: List<Fetch, Starving>,
     /// The one of the former that reads on from the reserve.
-    favoured: Option<FetchKey>,
+    pub(super) favoured: Option<FetchKey>,
+    #[cfg(debug_assertions)]
+    most: usize,
 }
 
 impl Memory {
@@ -89,6 +94,8 @@ impl Memory {
             favourable: List::default(),
             streaming: List::default(),
             favoured: None,
+            #[cfg(debug_assertions)]
+            most,
         }
     }
 
@@ -258,7 +265,7 @@ impl<N: Net> Reactor<N> {
 
     /// The fetch that a connection reads for. None: what it reads is kept nowhere, but for a
     /// record in pieces.
-    fn fetch_of(&self, key: ConnectionKey) -> Option<FetchKey> {
+    pub(super) fn fetch_of(&self, key: ConnectionKey) -> Option<FetchKey> {
         match self.connections.get(key)?.phase {
             Phase::Open { current: Some(exchange) } => {
                 self.exchanges.get(exchange).and_then(|Exchange { fetch, .. }| *fetch)

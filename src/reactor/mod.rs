@@ -8,6 +8,8 @@
 //! it is; [`resolver`] names; [`session`] what one exchange leaves for the next.
 
 mod attempt;
+#[cfg(debug_assertions)]
+mod audit;
 mod connection;
 mod decoding;
 mod dial;
@@ -150,6 +152,9 @@ pub struct Reactor<N: Net = OsNet> {
     told: Option<Fetch>,
     buffers: Buffers,
     memory: Memory,
+    /// Entries that steps since the last audit would have paid for.
+    #[cfg(debug_assertions)]
+    unaudited: usize,
 }
 
 /// What the wheel's entries are for.
@@ -243,6 +248,8 @@ impl<N: Net> Reactor<N> {
             told: None,
             buffers: Buffers::new(),
             memory: Memory::new(&settings),
+            #[cfg(debug_assertions)]
+            unaudited: 0,
             settings,
         };
         if reactor.settings.tls.is_customised() {
@@ -303,6 +310,8 @@ impl<N: Net> Reactor<N> {
     /// # Errors
     /// Those of the system's poll. An interruption by a signal is none: it ends the sleep.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        #[cfg(debug_assertions)]
+        self.audit();
         self.arm_limits();
         let sleep = if self.has_work() { Some(Duration::ZERO) } else { self.sleep(timeout) };
         self.ready.drain(..self.ready_taken);
@@ -322,6 +331,8 @@ impl<N: Net> Reactor<N> {
     /// is over.
     pub fn next_event(&mut self) -> Option<Event<'_>> {
         let happening = loop {
+            #[cfg(debug_assertions)]
+            self.audit();
             match self.step() {
                 Step::Happened(happening) => break happening,
                 Step::Worked => {}

@@ -4,6 +4,9 @@
 //! idle connections. In goes "this waits", "this ended", "this is idle"; out comes the next fetch
 //! that the caps allow: round-robin over origins, first in first out inside one.
 
+#[cfg(debug_assertions)]
+mod audit;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

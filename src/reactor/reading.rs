@@ -7,9 +7,10 @@ use std::io;
 
 use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Ending, Phase};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, ExchangeKey};
 use super::fetch::Fetch;
 use super::opening::{at_proxy, tls_error};
+use super::receiving::spoken_to;
 use crate::error::{Error, Kind, Phase as ErrorPhase};
 use crate::kit::buffer::Carry;
 use crate::net::{Net, Readiness};
@@ -47,11 +48,14 @@ impl<N: Net> Reactor<N> {
     fn go_on(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get(key) else { return };
         let exchange = match connection.phase {
+            // Events may be about nothing, and a socket that is not connected is not read.
+            Phase::Connecting { .. } => return,
             Phase::Open { current: Some(exchange) } => self.exchanges.get(exchange),
             _ => None,
         };
         let fetch = exchange.and_then(|exchange| self.fetches.get(exchange.fetch?));
-        if fetch.is_some_and(Fetch::is_paused) {
+        let is_unsent = exchange.is_some_and(|exchange| exchange.is_unsent(connection));
+        if fetch.is_some_and(Fetch::is_paused) && !is_unsent {
             return;
         }
         let is_coded = exchange.is_some_and(Exchange::is_coded);
@@ -186,6 +190,8 @@ impl<N: Net> Reactor<N> {
                 }
                 if !drained {
                     self.queue(key);
+                } else if let Some(exchange) = self.unsent_exchange(key) {
+                    self.found_silent(exchange);
                 } else if self.connections.get(key).is_some_and(Connection::idles_in_a_record) {
                     self.close(key, CloseReason::IdleReadable);
                 }
@@ -194,10 +200,33 @@ impl<N: Net> Reactor<N> {
                 connection.ready &= !Readiness::READABLE;
                 if let Some(error) = connection.write_error.take() {
                     self.ended(key, Ending::Io(error));
+                } else if let Some(exchange) = self.unsent_exchange(key) {
+                    self.found_silent(exchange);
                 }
             }
             Err(error) => self.ended(key, Ending::Io(error)),
         }
+    }
+
+    /// A kept connection had nothing to say before the request, which can be sent then. Half a
+    /// TLS record may be something.
+    fn found_silent(&mut self, exchange: ExchangeKey) {
+        let connection = self.exchanges.get(exchange).map(|exchange| exchange.connection);
+        let connection = connection.and_then(|connection| self.connections.get(connection));
+        if connection.is_some_and(|connection| connection.cipher.is_some()) {
+            self.fail_exchange(exchange, spoken_to());
+        } else {
+            self.send(exchange);
+        }
+    }
+
+    /// The exchange on a kept connection that waits for it to be found silent.
+    fn unsent_exchange(&self, key: ConnectionKey) -> Option<ExchangeKey> {
+        let connection = self.connections.get(key)?;
+        let Phase::Open { current: Some(exchange) } = connection.phase else { return None };
+        let is_silent = self.focus.is_none() && connection.ending.is_none();
+        let is_unsent = self.exchanges.get(exchange)?.is_unsent(connection);
+        (is_silent && is_unsent).then_some(exchange)
     }
 
     /// Plaintext of `count` bytes stands at the front of the read buffer.

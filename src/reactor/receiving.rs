@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt::Sent;
 use super::connection::{Connection, Phase};
 use super::decoding::{Decoding, coded_bytes_max, undecodable};
 use super::event::Happening;
@@ -35,6 +36,10 @@ impl<N: Net> Reactor<N> {
             return Step::Worked;
         };
         let Some(exchange) = self.exchanges.get(key) else { return Step::Worked };
+        if exchange.is_unsent(connection) {
+            self.fail_exchange(key, spoken_to());
+            return Step::Worked;
+        }
         let fetch = exchange.fetch.and_then(|fetch| self.fetches.get(fetch));
         if fetch.is_some_and(Fetch::is_paused) && !matches!(exchange.receiving, Receiving::Done) {
             self.keep(focus);
@@ -350,13 +355,18 @@ impl<N: Net> Reactor<N> {
     /// The exchange is over without a whole response, and so is its connection.
     pub(super) fn fail_exchange(&mut self, key: ExchangeKey, error: Error) {
         let Some(exchange) = self.take_exchange(key) else { return };
-        let connection = self.connections.get(exchange.connection);
-        let is_reused = connection.is_some_and(|connection| connection.served > 1);
-        let is_stale = is_reused && !exchange.is_answered;
-        self.close(exchange.connection, CloseReason::Failed);
+        let Some(connection) = self.connections.get(exchange.connection) else { return };
+        let has_broken = matches!(error.kind(), Kind::Closed | Kind::Io);
+        let (tried, reason) = if exchange.is_unsent(connection) {
+            (Sent::Nothing, CloseReason::IdleReadable)
+        } else if connection.was_kept() && !exchange.is_answered && has_broken {
+            (Sent::OnDeadConnection, CloseReason::Failed)
+        } else {
+            (Sent::Maybe, CloseReason::Failed)
+        };
+        self.close(exchange.connection, reason);
         if let Some(fetch) = exchange.fetch {
-            let is_stale = is_stale && matches!(error.kind(), Kind::Closed | Kind::Io);
-            self.attempt_failed(fetch, error.at(exchange.phase()), is_stale);
+            self.attempt_failed(fetch, error.at(exchange.phase()), tried);
         }
     }
 
@@ -426,6 +436,12 @@ pub(super) fn malformed_error(malformed: Malformed, phase: ErrorPhase) -> Error 
         _ => Kind::Malformed,
     };
     Error::new(kind, phase, "the response breaks HTTP").caused_by(Arc::new(malformed))
+}
+
+/// What an exchange fails by whose connection spoke before it was spoken to.
+pub(super) fn spoken_to() -> Error {
+    let what = "the server spoke on a kept connection before the request was sent";
+    Error::new(Kind::Closed, ErrorPhase::Send, what)
 }
 
 pub(super) fn too_large(bytes_max: u64) -> Error {

@@ -5,6 +5,8 @@
 //! `wire::dns`; or it hands the name to the system's resolver, if the configuration asks for more
 //! than the hosts file and DNS.
 
+#[cfg(debug_assertions)]
+mod audit;
 mod cache;
 mod job;
 mod link;

@@ -27,6 +27,7 @@ mod world;
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -93,10 +94,17 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     #[allow(clippy::disallowed_methods, reason = "where simulated time begins; it goes nowhere")]
     let epoch = Instant::now();
     let mut driver = Driver::new(Rc::clone(&world), epoch, hosts, settings, random);
-    driver.run();
+    // The reactor audits itself after each step, and panics where a law of its own is broken.
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| driver.run()));
     drop(driver);
     let mut world = world.borrow_mut();
     let env = &mut world.env;
+    if let Err(panic) = ended {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        let said = said.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        env.ledger.break_law(format!("a panic: {said}"));
+    }
     Outcome {
         seed,
         scenario,

@@ -181,6 +181,10 @@ impl World {
             self.env.ledger.break_law(format!("w{id} is read after its close"));
             return blocked();
         };
+        if wire.phase == Phase::Connecting {
+            self.env.ledger.break_law(format!("w{id} is read before it has connected"));
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let plan = &self.env.plan;
         if !wire.received.is_empty() && self.env.random.chance(plan.would_block_pm) {
             wire.owes_read = true;
@@ -257,11 +261,9 @@ impl World {
         let room = plan.send_bytes.saturating_sub(wire.unsent.len());
         if room == 0 {
             wire.owes_write = true;
-            wire.has_tried = true;
             return blocked();
         }
         if self.env.random.chance(plan.would_block_pm) {
-            wire.has_tried = true;
             self.edge_later(id, WRITABLE);
             return blocked();
         }
@@ -310,9 +312,6 @@ impl World {
                 }
             }
             Err(what) => self.env.ledger.break_law(format!("w{id}: {what}")),
-        }
-        if let Some(wire) = self.wires.get_mut(&id) {
-            wire.has_tried = false;
         }
     }
 

@@ -128,8 +128,6 @@ pub(crate) struct Wire {
     pub(crate) is_hopeless: bool,
     /// The request written last, once its head is.
     pub(crate) writing: Option<u64>,
-    /// The client had begun its next request when the last poll was made.
-    pub(crate) has_tried: bool,
 
     // The server's end.
     pub(crate) service: Service,
@@ -174,7 +172,6 @@ impl Wire {
             poison_at: None,
             is_hopeless: false,
             writing: None,
-            has_tried: false,
             service,
             out: VecDeque::new(),
             raw: VecDeque::new(),

@@ -580,7 +580,7 @@ impl World {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let ledger = &mut self.env.ledger;
         if wire.begun > 0 && !wire.is_hopeless {
-            if wire.told_unread && !wire.has_tried {
+            if wire.told_unread {
                 ledger.break_law(format!("w{id} is reused although it was readable"));
             }
             if wire.poison_at.is_some_and(|at| wire.read_bytes > at) {
@@ -591,7 +591,6 @@ impl World {
         if wire.poison_at.is_some() || wire.is_hopeless {
             ledger.loose_poison += 1;
         }
-        wire.has_tried = false;
         wire.writing = None;
         wire.begun += 1;
         let origin = wire.origin;

@@ -1,0 +1,112 @@
+//! Floor 2, where debug assertions are on, and nowhere else. The pool's own books.
+//!
+//! In goes the pool between two steps; out come sums to be held against what the fetches say of
+//! themselves, or a panic that names the law.
+
+use super::super::audit::Tally;
+use super::{IdleKey, Pool, RoomKey, Turn};
+use crate::kit::arena::Arena;
+use crate::kit::list::List;
+use crate::reactor::connection::ConnectionKey;
+use crate::reactor::fetch::{Fetch, Stage};
+
+/// What the rooms say is in them.
+#[derive(Default)]
+pub(in crate::reactor) struct Books {
+    pub(in crate::reactor) waiting: Tally,
+    pub(in crate::reactor) dialling: Tally,
+    pub(in crate::reactor) slots: Tally,
+}
+
+impl Pool {
+    pub(in crate::reactor) fn audit(&mut self, fetches: &mut Arena<Fetch>) -> Books {
+        let mut books = Books::default();
+        let (mut busy, mut in_ring, mut parked) = (0, 0, 0);
+        for (key, room) in self.rooms.iter() {
+            assert!(self.by_origin.get(&room.origin) == Some(&key), "a room is its origin's");
+            let waiting = walk(&room.waiting, fetches, key, |it| matches!(it, Stage::Waiting));
+            let dialling = walk(&room.dialling, fetches, key, |it| {
+                matches!(it, Stage::Resolving(_) | Stage::Dialling(_))
+            });
+            books.waiting.add(key, waiting);
+            books.dialling.add(key, dialling);
+            books.slots.add(key, room.active);
+            let is_busy = room.active + waiting > 0;
+            busy += usize::from(is_busy);
+            assert!(is_busy || dialling > 0 || !room.idle.is_empty(), "a room has something in it");
+            let is_fair = self.per_origin.is_none_or(|most| room.active <= most);
+            assert!(is_fair, "an origin has more in flight than may be");
+            in_ring += usize::from(room.turn == Turn::Next);
+            parked += usize::from(room.turn == Turn::Parked);
+            assert!(waiting == 0 || room.turn != Turn::None, "where something waits is in line");
+        }
+        assert_eq!(self.by_origin.len(), self.rooms.len(), "each origin has one room");
+        assert_eq!(
+            (self.ring.len(), self.parked.len()),
+            (in_ring, parked),
+            "a room is once in line"
+        );
+        let slots: usize = self.rooms.iter().map(|(_, room)| room.active).sum();
+        let waiting: usize = self.rooms.iter().map(|(_, room)| room.waiting.len()).sum();
+        let counted = (self.in_flight, self.waiting, self.busy_rooms);
+        assert_eq!((slots, waiting, busy), counted, "what is counted is there");
+        self.audit_idle();
+        books
+    }
+
+    fn audit_idle(&mut self) {
+        let (mut by_age, mut next) = (0, self.idle_by_age.first());
+        while let Some(key) = next {
+            by_age += 1;
+            assert!(by_age <= self.idle.len(), "a list has an end");
+            assert!(self.idle.get(key).is_some_and(|entry| entry.is_listed), "what is idle is so");
+            next = self.idle_by_age.after(&mut self.idle, key);
+        }
+        let mut by_room = 0;
+        for (room_key, room) in self.rooms.iter() {
+            let mut next = room.idle.first();
+            while let Some(key) = next {
+                by_room += 1;
+                assert!(by_room <= self.idle.len(), "a list has an end");
+                let is_here =
+                    self.idle.get(key).is_some_and(|it| it.is_listed && it.room == room_key);
+                assert!(is_here, "what is idle is in its origin's list");
+                next = room.idle.after(&mut self.idle, key);
+            }
+        }
+        let (listed, _) = self.idle_entries();
+        assert_eq!((by_age, by_room), (listed, listed), "what is idle is once in each list");
+        assert_eq!(self.idle_by_age.len(), listed, "what is idle is counted");
+    }
+
+    /// Connections that are idle, and those that are or were.
+    pub(in crate::reactor) fn idle_entries(&self) -> (usize, usize) {
+        let listed = self.idle.iter().filter(|(_, entry)| entry.is_listed).count();
+        (listed, self.idle.len())
+    }
+
+    /// Whether the entry says that its connection is idle; none where it is not of that one.
+    pub(in crate::reactor) fn is_listed(&self, key: IdleKey, of: ConnectionKey) -> Option<bool> {
+        let entry = self.idle.get(key).filter(|entry| entry.connection == of)?;
+        Some(entry.is_listed)
+    }
+}
+
+/// Counts a list of fetches, each of which must be of its room and in such a stage.
+fn walk(
+    list: &List<Fetch, super::Queued>,
+    fetches: &mut Arena<Fetch>,
+    room: RoomKey,
+    is_right: impl Fn(&Stage) -> bool,
+) -> usize {
+    let (mut count, mut next) = (0, list.first());
+    while let Some(key) = next {
+        count += 1;
+        assert!(count <= fetches.len(), "a list has an end");
+        let is_here = fetches.get(key).is_some_and(|it| it.room == room && is_right(&it.stage));
+        assert!(is_here, "who is in a list is where it says");
+        next = list.after(fetches, key);
+    }
+    assert_eq!(count, list.len(), "a list knows its length");
+    count
+}
