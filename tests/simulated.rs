@@ -93,4 +93,4 @@ fn every_scenario_comes_up() {
 }
 
 /// One seed in so many is run twice.
-const REPEATED: u64 = 8;
+const REPEATED: u64 = 16;

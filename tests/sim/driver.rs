@@ -350,7 +350,8 @@ impl Driver {
             "a fetch is in two places",
         );
         let most = self.settings.buffered_bytes_max.max(BUFFERED_BYTES_MIN);
-        law(reactor.buffered_bytes() <= most, "too much waits in memory");
+        let has_reserve = self.settings.body_bytes_max <= most as u64 / 2 - HEAD_BYTES_MAX;
+        law(!has_reserve || reactor.buffered_bytes() <= most, "too much waits in memory");
         law(reactor.idle_connections() <= self.settings.idle_connections_max, "too many are idle");
         law(reactor.idle_connections() <= reactor.connections(), "idle ones that are none");
         let sockets = world.wires.values().filter(|wire| wire.origin.is_some()).count();
@@ -526,3 +527,5 @@ const VIRTUAL_TIME_MAX: u64 = 3_600_000_000;
 const SHORT_BYTES_MIN: usize = 200_000;
 /// However little is allowed.
 const BUFFERED_BYTES_MIN: usize = 1 << 20;
+/// Of the settings, at the most.
+const HEAD_BYTES_MAX: u64 = 100_000;

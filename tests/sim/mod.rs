@@ -171,7 +171,9 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
         settings.waiting_requests_max = usize::MAX;
     }
     if random.chance(250) {
+        // The least: more than one body, and less than some.
         settings.buffered_bytes_max = 0;
+        settings.body_bytes_max = 400_000;
     }
     settings.idle_connections_max = *random.pick(&[0, 1, 2, 5, 256]);
     settings.events_per_wait_max = plan.events_max;

@@ -234,7 +234,7 @@ impl Plan {
             requests: if random.chance(300) {
                 1 + random.magnitude(60)
             } else {
-                random.range(5, 60)
+                random.range(4, 30)
             },
             has_limits: true,
             cancel_pm: or_none(random, 100),

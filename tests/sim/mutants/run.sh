@@ -7,7 +7,8 @@
 # SIM_SEEDS=from..to is how far to look (0..5000); CARGO_TARGET_DIR, where to build.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$here/../../.." || exit 1
+root=$(realpath "$here/../../..")
+cd "$root" || exit 1
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}/mutants")
 copy=$(mktemp -d) || exit 1
@@ -24,9 +25,10 @@ missed=0
 for name in "${names[@]}"; do
     rm -rf "$copy/whippet"
     mkdir "$copy/whippet"
-    tar -c --exclude=./target --exclude=./tests/fuzz --exclude=.git . | tar -x -C "$copy/whippet"
+    tar -c -C "$root" --exclude=./target --exclude=./tests/fuzz --exclude=.git . |
+        tar -x -C "$copy/whippet"
     cd "$copy/whippet" || exit 1
-    if ! patch --quiet -p1 <"$here/$name.patch"; then
+    if ! patch --quiet --batch -p1 <"$here/$name.patch"; then
         echo "$name: the patch does not apply"
         missed=1
         continue
