@@ -282,7 +282,7 @@ fn what_cannot_be_used_is_one_line_and_exit_status_2() {
     for (args, named) in [
         (&[][..], "nothing to fetch"),
         (&["--nope"], "--nope"),
-        (&["--proxy", "http://p/", "http://a/"], "--proxy"),
+        (&["--proxy", "ftp://p/", "http://a/"], "--proxy"),
         (&["--cookie", "a=\u{7}", "http://a/"], "--cookie"),
         (&["-i", "/nowhere/list"], "/nowhere/list"),
         (&["-i", "/"], "/:"),

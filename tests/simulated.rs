@@ -26,6 +26,7 @@ fn check(seed: u64) -> Result<(), String> {
 fn check_all(
     seeds: Range<u64>,
     threads: usize,
+    failures_max: usize,
     enough: impl Fn() -> bool + Sync,
 ) -> (u64, Vec<String>) {
     let next = AtomicU64::new(seeds.start);
@@ -34,7 +35,7 @@ fn check_all(
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end || enough() || failures.lock().unwrap().len() >= FAILURES_MAX {
+            if seed >= seeds.end || enough() || failures.lock().unwrap().len() >= failures_max {
                 return;
             }
             if let Err(line) = check(seed) {
@@ -55,13 +56,13 @@ fn check_all(
 #[test]
 fn five_hundred_seeds() {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let (count, failures) = check_all(0..500, threads, || false);
+    let (count, failures) = check_all(0..500, threads, usize::MAX, || false);
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(count, 500);
 }
 
 /// ```text
-/// SIM_SEEDS=from..to SIM_SECONDS=n SIM_THREADS=n \
+/// SIM_SEEDS=from..to SIM_SECONDS=n SIM_THREADS=n SIM_FAILURES=n \
 ///     cargo test --profile checked --test simulated -- --ignored --nocapture
 /// ```
 #[test]
@@ -74,8 +75,10 @@ fn many_seeds() {
     let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
     let seconds = told("SIM_SECONDS").map_or(u64::MAX, |text| text.parse().unwrap());
     let threads = told("SIM_THREADS").map_or(1, |text| text.parse().unwrap());
+    let most = told("SIM_FAILURES").map_or(20, |text| text.parse().unwrap());
     let began = std::time::Instant::now();
-    let (count, failures) = check_all(from..to, threads, || began.elapsed().as_secs() >= seconds);
+    let (count, failures) =
+        check_all(from..to, threads, most, || began.elapsed().as_secs() >= seconds);
     let took = began.elapsed().as_secs_f64();
     println!("{count} seeds from {from} in {took:.1} s, {} fail", failures.len());
     assert!(failures.is_empty());
@@ -90,6 +93,4 @@ fn every_scenario_comes_up() {
 }
 
 /// One seed in so many is run twice.
-const REPEATED: u64 = 8;
-/// Seeds that fail before no more are tried.
-const FAILURES_MAX: usize = 20;
+const REPEATED: u64 = 16;

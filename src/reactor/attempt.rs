@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::event::FetchId;
 use super::exchange::ExchangeKey;
 use super::fetch::{FetchKey, Outcome, Stage};
@@ -434,7 +434,22 @@ impl<N: Net> Reactor<N> {
         }
         match limit {
             Limit::Total | Limit::Deadline | Limit::Queue => self.fail(key, error),
-            _ => self.attempt_failed(key, error, Sent::Maybe),
+            _ => {
+                self.suspect_kept(key);
+                self.attempt_failed(key, error, Sent::Maybe);
+            }
+        }
+    }
+
+    /// A kept connection gave no byte in time: what was on the way to the server may be no more,
+    /// and with it all that are idle. The next attempt takes a new one.
+    fn suspect_kept(&mut self, key: FetchKey) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let Stage::Running(exchange) = &fetch.stage else { return };
+        let Some(exchange) = self.exchanges.get(*exchange) else { return };
+        let connection = self.connections.get(exchange.connection);
+        if !exchange.is_answered && connection.is_some_and(Connection::was_kept) {
+            fetch.stale_retried = true;
         }
     }
 

@@ -42,7 +42,8 @@ pub(crate) struct Fetch {
     pub(crate) starving: Links<Self>,
     /// A head was lent to the user: nothing is retried or redirected any more.
     pub(crate) lent: bool,
-    /// The one silent retry, after a reused connection turned out to be dead, was made.
+    /// A kept connection turned out to be dead, or is taken for that: the one silent retry was
+    /// made, and a new connection is wanted.
     pub(crate) stale_retried: bool,
     /// Retries made that the policy counts.
     pub(crate) retries: u32,

@@ -212,6 +212,9 @@ impl<N: Net> Reactor<N> {
         let busy = cap.min(PRESIZED_MAX);
         let kept = settings.idle_connections_max.min(PRESIZED_MAX);
         let events = settings.events_per_wait_max.min(PRESIZED_MAX);
+        let mut wheel = Wheel::with_capacity(2 * busy + kept);
+        // The clock may read anything at first; an empty wheel gets there at once.
+        wheel.next_due(now);
         let mut reactor = Self {
             net,
             tls: Vec::new(),
@@ -220,7 +223,7 @@ impl<N: Net> Reactor<N> {
             connections: Arena::with_capacity(0),
             pool: Pool::new(cap, settings.per_origin),
             resolver,
-            wheel: Wheel::with_capacity(2 * busy + kept),
+            wheel,
             budget: Budget::new(),
             reachable: dial::Reachable::default(),
             backing_off: 0,

@@ -43,7 +43,7 @@ pub(crate) fn answer(query: &[u8], over_tcp: bool, env: &mut Env) -> Vec<(u64, V
         env.ledger.break_law("a DNS query that cannot be read");
         return Vec::new();
     };
-    let fault = env.random.chance(env.plan.dns_fault_pm).then(|| env.random.below(12));
+    let fault = env.random.chance(env.plan.dns_fault_pm).then(|| env.random.below(13));
     let name = question.name.clone();
     env.story.tell(env.now, &[40, u64::from(question.kind), fault.unwrap_or(99)], || {
         format!("dns  {name} type {} fault {fault:?}", question.kind)
@@ -80,6 +80,7 @@ pub(crate) fn answer(query: &[u8], over_tcp: bool, env: &mut Env) -> Vec<(u64, V
         Some(7) => vec![(0, question.reply(3, &[], ttl))],
         Some(8) => vec![(0, question.reply(2, &[], ttl))],
         Some(9) => vec![(0, question.alias("www.h.test", "www.h.test", &all))],
+        Some(11) => vec![(0, question.alias(&question.name, &question.name, &[]))],
         Some(10) => vec![(0, question.alias("www.h.test", &question.name, &[]))],
         Some(_) => {
             let mut garbage = vec![0; env.random.index(600)];
@@ -87,6 +88,11 @@ pub(crate) fn answer(query: &[u8], over_tcp: bool, env: &mut Env) -> Vec<(u64, V
             vec![(0, garbage)]
         }
     }
+}
+
+/// What an attacker would answer who knows the query.
+pub(crate) fn forged(query: &[u8]) -> Option<Vec<u8>> {
+    Some(Question::read(query)?.reply(0, &[IpAddr::from([66, 6, 6, 6])], 300))
 }
 
 #[derive(Clone)]

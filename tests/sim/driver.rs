@@ -89,7 +89,7 @@ impl Driver {
             if still > STILL_TURNS_MAX {
                 return self.break_law("it spins: many turns, and no time passes");
             }
-            if last - self.began > VIRTUAL_TIME_MAX {
+            if last - self.began > VIRTUAL_TIME_MAX + self.world.borrow().env.leapt_us {
                 return self.break_law("it has not ended after an hour");
             }
         }
@@ -199,7 +199,7 @@ impl Driver {
                 true
             }
             Err(_) => {
-                if self.reactor.waiting() == 0 {
+                if self.reactor.waiting() == 0 && self.reactor.buffered_bytes() < SHORT_BYTES_MIN {
                     self.break_law("nothing waits, and there is no room");
                 }
                 false
@@ -346,12 +346,16 @@ impl Driver {
         law(reactor.pending() == self.jobs.len(), "pending is not what was submitted and not told");
         law(reactor.in_flight() <= self.settings.concurrency, "more in flight than the cap");
         // Those that were in flight, and wait again, are above the window.
-        let most = self.settings.waiting_requests_max + self.settings.concurrency;
+        let waiting_max = self.settings.waiting_requests_max;
+        let most = waiting_max.saturating_add(self.settings.concurrency);
         law(reactor.in_flight() + reactor.waiting() <= most, "more wait than may");
         law(
             reactor.in_flight() + reactor.waiting() <= reactor.pending(),
             "a fetch is in two places",
         );
+        let most = self.settings.buffered_bytes_max.max(BUFFERED_BYTES_MIN);
+        let has_reserve = self.settings.body_bytes_max <= most as u64 / 2 - HEAD_BYTES_MAX;
+        law(!has_reserve || reactor.buffered_bytes() <= most, "too much waits in memory");
         law(reactor.idle_connections() <= self.settings.idle_connections_max, "too many are idle");
         law(reactor.idle_connections() <= reactor.connections(), "idle ones that are none");
         let sockets = world.wires.values().filter(|wire| wire.origin.is_some()).count();
@@ -363,11 +367,12 @@ impl Driver {
             law(reactor.in_flight() == 0, "nothing is pending, and a slot is held");
             law(reactor.waiting() == 0, "nothing is pending, and something waits");
             law(lookups == 0, "nothing is pending, and a lookup goes on");
+            law(reactor.buffered_bytes() == 0 || reactor.buffers() > 0, "a body is nobody's");
             let idle = reactor.connections() == reactor.idle_connections();
             law(!idle || reactor.buffers() == 0, "all is idle, and a buffer is lent");
         }
         let now = world.env.now;
-        let slack = world.env.plan.slack_us() + TICK_US;
+        let slack = world.env.plan.slack_us() + TICK_US + world.env.leapt_us;
         for (id, job) in &self.jobs {
             if job.deadline.is_some_and(|at| at + 2 * slack < now) {
                 world.env.ledger.break_law(format!("fetch {id} lives after its deadline"));
@@ -503,7 +508,7 @@ fn failed(
 /// Whether it has ended by its limits.
 fn check_time(world: &mut World, tag: u64, job: &Job, stats: &Stats) {
     let env = &mut world.env;
-    let slack = Duration::from_micros(env.plan.slack_us() * 2 + TICK_US);
+    let slack = Duration::from_micros(env.plan.slack_us() * 2 + TICK_US + env.leapt_us);
     let took = stats.timings.total;
     if let Some(total) = job.total
         && took > total.saturating_add(slack)
@@ -522,3 +527,9 @@ const TURNS_MAX: u64 = 60_000;
 const STILL_TURNS_MAX: u64 = 5_000;
 const EVENTS_A_TURN_MAX: u64 = 200_000;
 const VIRTUAL_TIME_MAX: u64 = 3_600_000_000;
+/// Below this, memory is never short.
+const SHORT_BYTES_MIN: usize = 200_000;
+/// However little is allowed.
+const BUFFERED_BYTES_MIN: usize = 1 << 20;
+/// Of the settings, at the most.
+const HEAD_BYTES_MAX: u64 = 100_000;

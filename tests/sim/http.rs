@@ -259,6 +259,12 @@ impl Draft {
             steps.push(Step::Fin);
             return steps;
         }
+        if http.tls.is_some() && env.random.chance(env.plan.rekey_pm) {
+            if env.random.chance(500) {
+                steps.push(Step::Wait(env.random.magnitude(500_000)));
+            }
+            steps.push(Step::Keys);
+        }
         match fault {
             Some(Fault::Twice) => {
                 steps.push(Step::Poison(unasked(&mut env.random)));
@@ -273,6 +279,8 @@ impl Draft {
                 steps.push(if env.random.chance(700) { Step::Fin } else { Step::Reset });
             }
             Some(Fault::EndOnReuse) => http.ends_on_reuse = true,
+            Some(Fault::SpeechOnReuse) => http.speaks_on_reuse = true,
+            Some(Fault::CutRequest) => http.cuts_after = Some(1 + env.random.magnitude(400)),
             _ => {}
         }
         steps

@@ -89,6 +89,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         origins,
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),
         concurrency: settings.concurrency,
+        leapt_us: 0,
     };
     let world = Rc::new(RefCell::new(World::new(env)));
     #[allow(clippy::disallowed_methods, reason = "where simulated time begins; it goes nowhere")]
@@ -169,6 +170,14 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
     settings.concurrency = 1 + random.index(16);
     settings.per_origin = random.chance(400).then(|| 1 + random.index(6));
     settings.waiting_requests_max = 1 + random.magnitude(100) as usize;
+    if random.chance(50) {
+        settings.waiting_requests_max = usize::MAX;
+    }
+    if random.chance(250) {
+        // The least: more than one body, and less than some.
+        settings.buffered_bytes_max = 0;
+        settings.body_bytes_max = 400_000;
+    }
     settings.idle_connections_max = *random.pick(&[0, 1, 2, 5, 256]);
     settings.events_per_wait_max = plan.events_max;
     settings.retries = random.below(4) as u32;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use whippet::net::{Net, Readiness, ResolverFiles, SystemAnswer, Token};
 
 use super::dns;
-use super::http::Parsed;
-use super::wire::{ERROR, Phase, READ_CLOSED, READABLE, WRITABLE};
+use super::http::{self, Parsed};
+use super::wire::{ERROR, Phase, READ_CLOSED, READABLE, Service, Step, WRITABLE};
 use super::world::{Udp, World};
 
 pub(crate) struct SimNet {
@@ -263,6 +263,21 @@ impl World {
             wire.owes_write = true;
             return blocked();
         }
+        if let Service::Http(http) = &mut wire.service
+            && http.finished > 0
+            && std::mem::take(&mut http.speaks_on_reuse)
+        {
+            let step = match self.env.random.below(4) {
+                0 => Step::Fin,
+                1 => Step::Reset,
+                _ => Step::Poison(http::unasked(&mut self.env.random)),
+            };
+            wire.out.push_front(step);
+            wire.owes_write = true;
+            self.edge_later(id, WRITABLE);
+            self.pump_soon(id, 0);
+            return blocked();
+        }
         if self.env.random.chance(plan.would_block_pm) {
             self.edge_later(id, WRITABLE);
             return blocked();
@@ -339,6 +354,12 @@ impl World {
             let late =
                 if !self.has_news() { self.env.plan.overshoot_us } else { self.env.plan.batch_us };
             self.env.now += self.env.random.below(late + 1);
+            self.do_due();
+        }
+        if timeout != Some(Duration::ZERO) && self.env.random.chance(self.env.plan.leap_pm) {
+            let leap = self.env.random.magnitude(LEAP_US_MAX);
+            self.env.leapt_us += leap;
+            self.env.now += leap;
             self.do_due();
         }
         if self.has_news() {
@@ -430,3 +451,6 @@ impl World {
         });
     }
 }
+
+/// A machine was put to sleep.
+const LEAP_US_MAX: u64 = 10_000_000_000;

@@ -51,20 +51,20 @@ impl Scenario {
         match self {
             Self::Calm | Self::Secure => &[],
             Self::Cut | Self::Unsafe => {
-                &[CutByFin, CutByReset, CutBySilence, LongLength, ShortLength, BadChunk]
+                &[CutByFin, CutByReset, CutBySilence, CutRequest, LongLength, ShortLength, BadChunk]
             }
             #[rustfmt::skip]
             Self::Rude => &[
-                Early, ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, Garbage, HugeHead,
-                ShortLength, Loop, LongRedirect,
+                Early, ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Garbage,
+                HugeHead, ShortLength, Loop, LongRedirect,
             ],
             Self::Slow => &[Drip, Endless, CutBySilence, LongRedirect, Early],
-            Self::Dial | Self::Names | Self::Scarce => &[IdleEnd, CutByReset],
+            Self::Dial | Self::Names | Self::Scarce => &[IdleEnd, CutByReset, SpeechOnReuse],
             #[rustfmt::skip]
             Self::Everything => &[
-                CutByFin, CutByReset, CutBySilence, LongLength, ShortLength, Early, ManyInterim,
-                Twice, IdleSpeech, IdleEnd, EndOnReuse, Drip, Endless, Garbage, HugeHead, BadChunk,
-                Loop, LongRedirect,
+                CutByFin, CutByReset, CutBySilence, CutRequest, LongLength, ShortLength, Early,
+                ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Drip, Endless,
+                Garbage, HugeHead, BadChunk, Loop, LongRedirect,
             ],
         }
     }
@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) events_max: usize,
     pub(crate) clock_step_us: u64,
     pub(crate) overshoot_us: u64,
+    /// How often hours pass in one sleep.
+    pub(crate) leap_pm: u32,
     pub(crate) interrupted_pm: u32,
     pub(crate) reset_purges: bool,
 
@@ -124,6 +126,9 @@ pub(crate) struct Plan {
     pub(crate) asks_system: bool,
     pub(crate) tls_pm: u32,
     pub(crate) tls_fault_pm: u32,
+    /// How often a server changes its keys, and how late its tickets are.
+    pub(crate) rekey_pm: u32,
+    pub(crate) tickets_late_us: u64,
     pub(crate) descriptors: Option<u64>,
 
     // The program.
@@ -141,6 +146,8 @@ pub(crate) enum Fault {
     CutByFin,
     CutByReset,
     CutBySilence,
+    /// The connection ends at a byte of the next request.
+    CutRequest,
     /// Content-Length says more, and the connection ends.
     LongLength,
     /// Content-Length says less.
@@ -157,6 +164,9 @@ pub(crate) enum Fault {
     IdleEnd,
     /// The connection ends when the next request comes.
     EndOnReuse,
+    /// Something is said, or the connection ends, in the instant in which the next request would
+    /// have been written.
+    SpeechOnReuse,
     Drip,
     Endless,
     Garbage,
@@ -179,12 +189,14 @@ impl Plan {
 
     fn calm(scenario: Scenario, random: &mut Random) -> Self {
         let eager_edges = random.chance(500);
+        let begins_us = *random.pick(&[0, 0, 0, 1 << 40, 1 << 50, LATEST_BEGIN_US]);
+        let leaps = begins_us < LATEST_BEGIN_US && random.chance(100);
         let or_none = |random: &mut Random, most| {
             if random.chance(400) { 0 } else { random.magnitude(most) as u32 }
         };
         Self {
             scenario,
-            begins_us: *random.pick(&[0, 0, 0, 1 << 40, 1 << 50]),
+            begins_us,
             eager_edges,
             whole_masks: random.chance(500),
             latency_us: random.magnitude(100_000),
@@ -201,6 +213,7 @@ impl Plan {
             events_max: if random.chance(300) { 1 + random.index(4) } else { 1_024 },
             clock_step_us: random.magnitude(40),
             overshoot_us: random.magnitude(3_000),
+            leap_pm: if leaps { 1 + random.magnitude(20) as u32 } else { 0 },
             interrupted_pm: or_none(random, 200),
             reset_purges: random.chance(300),
             faulty_answer_pm: 0,
@@ -217,11 +230,13 @@ impl Plan {
             asks_system: false,
             tls_pm: 0,
             tls_fault_pm: 0,
+            rekey_pm: 0,
+            tickets_late_us: 0,
             descriptors: None,
             requests: if random.chance(300) {
                 1 + random.magnitude(60)
             } else {
-                random.range(5, 60)
+                random.range(4, 30)
             },
             has_limits: true,
             cancel_pm: or_none(random, 100),
@@ -272,6 +287,8 @@ impl Plan {
             _ => {}
         }
         if self.tls_pm > 0 {
+            self.rekey_pm = if random.chance(500) { random.magnitude(500) as u32 } else { 0 };
+            self.tickets_late_us = if random.chance(500) { random.magnitude(500_000) } else { 0 };
             self.requests = self.requests.min(12);
             self.body_bytes = self.body_bytes.min(70_000);
         }
@@ -300,3 +317,6 @@ impl Plan {
         self.batch_us + self.overshoot_us + self.stall_us + 64 * self.clock_step_us
     }
 }
+
+/// Two hours before a clock of microseconds has reached its end.
+const LATEST_BEGIN_US: u64 = u64::MAX - 7_200_000_000;

@@ -3,16 +3,17 @@
 //! The certificates are made once for a process, of Ed25519 keys and fixed serial numbers, so that
 //! all of their lengths are the same in every run.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ED25519, SerialNumber,
 };
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
-use std::io::Read;
 use whippet::{Roots, TlsSettings};
 
 /// The settings of a client that trusts these servers. Made anew for each run: they remember
@@ -24,20 +25,28 @@ pub(crate) fn client_settings() -> Arc<TlsSettings> {
 
 /// A server's side for `host`, with so many tickets a handshake.
 pub(crate) fn config(host: &str, tickets: usize, only_tls12: bool) -> Arc<ServerConfig> {
-    let key = &*SERVER_KEY;
-    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-    params.serial_number = Some(SerialNumber::from(vec![1; 16]));
-    let certificate = params.signed_by(key, &AUTHORITY).unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let certificate = certificate(host);
+    let key = PrivateKeyDer::try_from(SERVER_KEY.serialize_der()).unwrap();
     let versions = if only_tls12 { &[&rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
     config.send_tls13_tickets = tickets;
     Arc::new(config)
+}
+
+/// Made once for each host.
+fn certificate(host: &str) -> CertificateDer<'static> {
+    let mut made = CERTIFICATES.lock().unwrap();
+    let made = made.entry(host.to_owned()).or_insert_with(|| {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.serial_number = Some(SerialNumber::from(vec![1; 16]));
+        params.signed_by(&*SERVER_KEY, &AUTHORITY).unwrap().der().clone()
+    });
+    made.clone()
 }
 
 pub(crate) fn server(config: &Arc<ServerConfig>) -> Box<ServerConnection> {
@@ -70,6 +79,9 @@ pub(crate) fn receive(
     }
     is_sound.then_some(plain)
 }
+
+static CERTIFICATES: LazyLock<Mutex<BTreeMap<String, CertificateDer<'static>>>> =
+    LazyLock::new(Mutex::default);
 
 static SERVER_KEY: LazyLock<KeyPair> =
     LazyLock::new(|| KeyPair::generate_for(&PKCS_ED25519).unwrap());

@@ -47,6 +47,13 @@ pub(crate) struct Http {
     pub(crate) was_early: bool,
     /// When the next request comes, the connection ends instead.
     pub(crate) ends_on_reuse: bool,
+    /// When the next request is to be written, it speaks first.
+    pub(crate) speaks_on_reuse: bool,
+    /// The connection ends when so many more bytes have come.
+    pub(crate) cuts_after: Option<u64>,
+    /// This byte of what it is sent, over TLS, comes as another.
+    pub(crate) garbles_at: Option<u64>,
+    pub(crate) heard_bytes: u64,
     /// Something that nobody asked for is on its way.
     pub(crate) has_spoken: bool,
     /// It never sends close_notify.
@@ -58,6 +65,10 @@ pub(crate) struct Http {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Shake {
     Silence,
+    /// The server's first flight ends after so many bytes, and nothing follows.
+    Stall(usize),
+    /// An alert comes instead.
+    Alert(u8),
     /// The server's first flight ends after so many bytes, by a FIN or by a reset.
     Cut(usize, bool),
     /// This byte of it is another.
@@ -72,6 +83,10 @@ pub(crate) enum Step {
     Bytes(Vec<u8>),
     /// Nobody asked for these.
     Poison(Vec<u8>),
+    /// TLS records that were sealed before, so late.
+    Sealed(u64, Vec<u8>),
+    /// The keys of TLS change.
+    Keys,
     /// A body without end, from this byte on.
     Endless {
         nonce: u64,
@@ -182,6 +197,25 @@ impl Wire {
         }
     }
 
+    /// Bytes come to the server, damaged where they are meant to be. `true`: it is enough.
+    pub(crate) fn hear_bytes(&mut self, bytes: &mut [u8]) -> bool {
+        let Service::Http(http) = &mut self.service else { return false };
+        let count = bytes.len() as u64;
+        let garbled = http.garbles_at.and_then(|at| at.checked_sub(http.heard_bytes));
+        if let Some(byte) = garbled.and_then(|at| bytes.get_mut(at as usize)) {
+            *byte ^= 0x20;
+        }
+        http.heard_bytes += count;
+        match &mut http.cuts_after {
+            Some(left) if *left <= count => true,
+            Some(left) => {
+                *left -= count;
+                false
+            }
+            None => false,
+        }
+    }
+
     /// Whether a request is on it whose answer was not read to its end. Not known over TLS.
     pub(crate) fn is_busy(&self) -> bool {
         self.begun > self.ended && !self.is_hopeless
@@ -286,6 +320,24 @@ impl Wire {
                 self.out.push_front(Step::Endless { nonce, at, chunked, piece });
                 // So that time passes, whatever the wires.
                 self.out.push_front(Step::Wait(env.random.range(20_000, 200_000)));
+            }
+            Step::Sealed(0, records) => self.raw.extend(records),
+            Step::Sealed(delay, records) => {
+                self.out.push_front(Step::Sealed(0, records));
+                return Some(delay);
+            }
+            Step::Keys => {
+                if let Service::Http(http) = &mut self.service
+                    && let Some(tls) = &mut http.tls
+                {
+                    // TLS 1.2 has no such thing.
+                    let _ = tls.refresh_traffic_keys();
+                    let mut sealed = Vec::new();
+                    while tls.wants_write() {
+                        let _ = tls.write_tls(&mut sealed);
+                    }
+                    self.raw.extend(sealed);
+                }
             }
             Step::Wait(delay) => return Some(delay),
             Step::Fin => self.end(env),

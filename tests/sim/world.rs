@@ -30,6 +30,8 @@ pub(crate) struct Env {
     /// Most fetches that one origin may see at once, and all together.
     pub(crate) per_origin: usize,
     pub(crate) concurrency: usize,
+    /// How much time has passed in sleeps that were far too long.
+    pub(crate) leapt_us: u64,
 }
 
 /// A server, by any of its addresses.
@@ -65,7 +67,8 @@ enum Deed {
     Reset(usize),
     /// An edge that is owed after an artificial shortage.
     Edge(usize, u8),
-    Datagram(usize, Vec<u8>),
+    /// From whom it is.
+    Datagram(usize, SocketAddr, Vec<u8>),
     Unreachable(usize),
     Descriptors(u64),
     SystemAnswer(SystemAnswer),
@@ -76,6 +79,8 @@ impl Shake {
     fn spoil(self, raw: &mut Vec<u8>) -> Option<Step> {
         match self {
             Self::Silence => raw.clear(),
+            Self::Stall(at) => raw.truncate(at),
+            Self::Alert(what) => *raw = vec![21, 3, 3, 0, 2, 2, what],
             Self::Cut(at, is_fin) => {
                 raw.truncate(at);
                 return Some(if is_fin { Step::Fin } else { Step::Reset });
@@ -179,9 +184,10 @@ impl World {
                     self.ready.insert(id);
                 }
             }
-            Deed::Datagram(id, bytes) => {
+            Deed::Datagram(id, from, bytes) => {
                 let eager = self.env.plan.eager_edges;
-                if let Some(udp) = self.datagrams.get_mut(&id) {
+                // The kernel drops what others send to a socket that is connected.
+                if let Some(udp) = self.datagrams.get_mut(&id).filter(|udp| udp.to == from) {
                     udp.inbox.push_back(bytes);
                     if eager || udp.owes_read {
                         udp.edge |= READABLE;
@@ -287,7 +293,7 @@ impl World {
     fn http_service(&mut self, at: usize) -> Service {
         let tls = self.env.origins[at].tls.clone().map(|config| tls::server(&config));
         let is_faulty = tls.is_some() && self.env.random.chance(self.env.plan.tls_fault_pm);
-        let fault = if is_faulty { self.env.random.below(8) } else { u64::MAX };
+        let fault = if is_faulty { self.env.random.below(12) } else { u64::MAX };
         if is_faulty {
             self.env.ledger.excuse_origin(at);
         }
@@ -297,6 +303,8 @@ impl World {
             2 | 3 => Some(Shake::Cut(byte, fault == 2)),
             4 => Some(Shake::Corrupt(byte)),
             5 => Some(Shake::Plain),
+            8 => Some(Shake::Stall(byte)),
+            9 => Some(Shake::Alert(*self.env.random.pick(&[0, 10, 40, 42, 80, 112]))),
             _ => None,
         };
         Service::Http(Box::new(Http {
@@ -306,6 +314,10 @@ impl World {
             finished: 0,
             was_early: false,
             ends_on_reuse: false,
+            speaks_on_reuse: false,
+            cuts_after: None,
+            garbles_at: (fault >= 10 && is_faulty).then_some(byte as u64),
+            heard_bytes: 0,
             has_spoken: false,
             is_curt: matches!(fault, 0 | 6 | 7),
             shakes,
@@ -375,13 +387,19 @@ impl World {
         let env = &mut self.env;
         let most = wire.unsent.len() as u64;
         let count = (1 + env.random.below(env.plan.segment_bytes.min(most))).min(most) as usize;
-        let bytes: Vec<u8> = wire.unsent.drain(..count).collect();
+        let mut bytes: Vec<u8> = wire.unsent.drain(..count).collect();
+        let is_cut = wire.hear_bytes(&mut bytes);
         if std::mem::take(&mut wire.owes_write) || env.plan.eager_edges {
             wire.edge |= WRITABLE;
             self.ready.insert(id);
         }
         let has_more = !wire.unsent.is_empty();
         self.serve(id, &bytes);
+        if is_cut && let Some(wire) = self.wires.get_mut(&id) {
+            let reset = self.env.random.chance(500);
+            wire.out.push_front(if reset { Step::Reset } else { Step::Fin });
+            wire.server_gone = true;
+        }
         if has_more {
             self.take_soon(id);
         }
@@ -407,6 +425,7 @@ impl World {
             Service::Http(http) => match &mut http.tls {
                 None => plain = Some(bytes.to_vec()),
                 Some(tls) => {
+                    let was_shaking = tls.is_handshaking();
                     let mut raw = Vec::new();
                     plain = tls::receive(tls, bytes, &mut raw);
                     if plain.is_none() {
@@ -417,8 +436,13 @@ impl World {
                         .shakes
                         .filter(|_| !raw.is_empty())
                         .and_then(|shake| shake.spoil(&mut raw));
+                    let late = env.plan.tickets_late_us;
+                    if late > 0 && was_shaking && !tls.is_handshaking() && end.is_none() {
+                        wire.out.push_back(Step::Sealed(1 + env.random.below(late), raw));
+                    } else {
+                        wire.raw.extend(raw);
+                    }
                     wire.out.extend(end);
-                    wire.raw.extend(raw);
                 }
             },
         }
@@ -454,7 +478,7 @@ impl World {
                     env.ledger.break_law(format!("w{id}: a request before the answer to the last"));
                 }
                 // What it had meant to do while idle.
-                wire.out.retain(|step| matches!(step, Step::Poison(_)));
+                wire.out.retain(|step| matches!(step, Step::Poison(_) | Step::Sealed(..)));
                 if http.ends_on_reuse {
                     let reset = env.random.chance(500);
                     wire.out.push_back(if reset { Step::Reset } else { Step::Fin });
@@ -548,9 +572,22 @@ impl World {
     }
 
     pub(crate) fn ask(&mut self, id: usize, query: &[u8]) {
+        let Some(server) = self.datagrams.get(&id).map(|udp| udp.to) else { return };
         for (delay, reply) in dns::answer(query, false, &mut self.env) {
             let latency = self.latency();
-            self.plan(delay + latency, Deed::Datagram(id, reply));
+            self.plan(delay + latency, Deed::Datagram(id, server, reply));
+        }
+        if self.env.random.chance(self.env.plan.dns_fault_pm / 4)
+            && let Some(forged) = dns::forged(query)
+        {
+            // As good an answer as any, but for where it comes from.
+            let mut stranger = server;
+            if self.env.random.chance(500) {
+                stranger.set_port(5_353);
+            } else {
+                stranger.set_ip(IpAddr::from([10, 53, 9, 9]));
+            }
+            self.plan(0, Deed::Datagram(id, stranger, forged));
         }
         if self.env.random.chance(self.env.plan.dns_fault_pm / 20) {
             self.plan(1_000, Deed::Unreachable(id));

@@ -23,7 +23,10 @@ fn walk(list: &List<Fetch, Starving>, fetches: &mut Arena<Fetch>, expected: bool
     while let Some(key) = next {
         count += 1;
         assert!(count <= fetches.len(), "a list has an end");
-        let starves = |it: &Fetch| matches!(it.flow, Flow::Starved { is_favourable, .. } if is_favourable == expected);
+        let starves = |it: &Fetch| match it.flow {
+            Flow::Starved { is_favourable, .. } => is_favourable == expected,
+            _ => false,
+        };
         assert!(fetches.get(key).is_some_and(starves), "who is in a list of the starving does");
         next = list.after(fetches, key);
     }

@@ -277,7 +277,8 @@ mod tests {
             };
             let mut ours = Vec::new();
             ours.extend((!given("accept")).then(|| "Accept: */*".to_owned()));
-            ours.extend((!given("accept-encoding")).then(|| "Accept-Encoding: gzip, br".to_owned()));
+            let codings = "Accept-Encoding: gzip, br";
+            ours.extend((!given("accept-encoding")).then(|| codings.to_owned()));
             ours.extend((!given("user-agent")).then(|| agent().trim_end().to_owned()));
             ours.extend(body_length.map(|length| format!("Content-Length: {length}")));
             let rest = lines[2 + fields.len()..].iter();
