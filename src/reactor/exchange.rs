@@ -265,12 +265,12 @@ impl<N: Net> Reactor<N> {
 pub(crate) fn encoded(request: &Request, decodes: bool) -> &Encoded {
     request.parts.encoded[usize::from(decodes)].get_or_init(|| {
         let headers = request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
-        encode(request, headers, decodes)
+        encode(request, &headers, decodes)
     })
 }
 
 /// Encodes a request with these headers, and what a proxy needs to hand it on.
-pub(super) fn encode<'a, H>(request: &'a Request, own: H, decodes: bool) -> Encoded
+pub(super) fn encode<'a, H>(request: &'a Request, own: &H, decodes: bool) -> Encoded
 where
     H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 {

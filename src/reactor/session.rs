@@ -52,7 +52,7 @@ impl<N: Net> Reactor<N> {
         // One field has them all (RFC 6265bis §5.8.1).
         let headers = given().filter(|(name, _)| !is_cookie(name));
         let cookies = std::iter::once((&b"Cookie"[..], &*value));
-        Some(Box::new(encode(request, headers.chain(cookies), decodes)))
+        Some(Box::new(encode(request, &headers.chain(cookies), decodes)))
     }
 }
 
