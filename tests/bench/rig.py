@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -109,42 +110,55 @@ def last_json(text):
     return json.loads(lines[-1])
 
 
-def run(command, seconds=SECONDS_MAX, **options):
-    """Runs a command on the client's core; what it printed."""
-    try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=seconds,
-            preexec_fn=pin(CLIENT_CORE),
-            **options,
-        )
-    except subprocess.TimeoutExpired as slow:
-        raise Missed(f"not done after {seconds} s") from slow
+def run(command, seconds=SECONDS_MAX, quiet=False):
+    """Runs a command on the client's core; what it printed, and on standard error."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if quiet else out,
+                stderr=err,
+                timeout=seconds,
+                preexec_fn=pin(CLIENT_CORE),
+            )
+        except subprocess.TimeoutExpired as late:
+            raise Missed(f"not done after {seconds} s") from late
+        out.seek(0)
+        err.seek(0)
+        printed, complaints = out.read(), err.read()
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise Missed(f"it ended with {done.returncode} and said: {said[-1]}")
-    return done
+        said = complaints.strip().splitlines() or ["nothing"]
+        raise Missed(f"it ended with {done.returncode} and said: {said[-1][:200]}")
+    return printed, complaints
+
+
+def measured(folder, command, quiet=False):
+    """As `run`; what it printed, and what the whole process cost."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        began = time.monotonic()
+        measure = os.path.join(folder, "measure")
+        printed, _ = run([measure, file.name, *command], quiet=quiet)
+        wall_us = round((time.monotonic() - began) * 1e6)
+        return printed, {**json.load(file), "wall_us": wall_us}
 
 
 def instructions(command):
     """Instructions in user space, by valgrind; and what the command printed."""
-    done = run(
+    printed, complaints = run(
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
         seconds=600,
     )
-    found = re.search(r"Collected : (\d+)", done.stderr)
+    found = re.search(r"Collected : (\d+)", complaints)
     if not found:
         raise Missed("valgrind counted nothing")
-    return int(found[1]), done.stdout
+    return int(found[1]), printed
 
 
 def calls(command):
     """System calls by name, of all threads, by strace; and what the command printed."""
     with tempfile.NamedTemporaryFile(mode="r") as table:
-        done = run(["strace", "-f", "-c", "-U", "calls,name", "-o", table.name, "--", *command])
+        printed, _ = run(["strace", "-f", "-c", "-U", "calls,name", "-o", table.name, "--", *command])
         counted = {}
         for line in table:
             found = re.match(r"\s*(\d+)\s+([a-z_0-9]+)$", line)
@@ -152,4 +166,16 @@ def calls(command):
                 counted[found[2]] = int(found[1])
     if not counted:
         raise Missed("strace counted nothing")
-    return counted, done.stdout
+    return counted, printed
+
+
+def calls_in_all(command):
+    """System calls of all kinds, counted by the kernel where it lets us, else by strace."""
+    with tempfile.NamedTemporaryFile(mode="r") as table:
+        perf = ["perf", "stat", "-e", "raw_syscalls:sys_enter", "-x,", "-o", table.name, "--"]
+        try:
+            run([*perf, *command])
+            found = re.search(r"^(\d+),", table.read(), re.MULTILINE)
+            return int(found[1])
+        except (Missed, FileNotFoundError, TypeError):
+            return sum(calls(command)[0].values())

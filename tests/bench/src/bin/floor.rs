@@ -104,7 +104,7 @@ impl Floor {
         let mut tally = Tally::default();
         let mut connections = Vec::new();
         while connections.len() < usize::try_from(plan.at_once()?.min(requests))? {
-            connections.push(self.connect(connections.len(), meter.now())?);
+            connections.push(Some(self.connect(connections.len(), meter.now())?));
         }
         let mut begun = connections.len() as u64;
         let mut events = Events::with_capacity(1_024);
@@ -112,7 +112,7 @@ impl Floor {
             self.poll.poll(&mut events, None)?;
             for event in &events {
                 let Token(at) = event.token();
-                let connection = &mut connections[at];
+                let Some(connection) = &mut connections[at] else { continue };
                 if !connection.is_open && event.is_writable() && connection.received == 0 {
                     self.open(connection)?;
                 }
@@ -122,12 +122,12 @@ impl Floor {
                 tally.add(self.response_bytes - self.sink.head_bytes);
                 meter.note(connection.began);
                 if begun == requests {
+                    connections[at] = None;
                     continue;
                 }
                 begun += 1;
                 if self.is_closing {
-                    let next = self.connect(at, meter.now())?;
-                    connections[at] = next;
+                    connections[at] = Some(self.connect(at, meter.now())?);
                 } else {
                     connection.received = 0;
                     connection.began = meter.now();

@@ -76,7 +76,7 @@ fn stream(plan: &Plan, request: impl Fn(u64) -> Result<Request, Failure>) -> Res
         reactor.submit(request(place)?.tag(place))?;
     }
     let mut submitted = began.len() as u64;
-    while reactor.pending() > 0 {
+    loop {
         while let Some(event) = reactor.next_event() {
             let place = match event {
                 Event::Body { chunk, .. } => {
@@ -104,10 +104,12 @@ fn stream(plan: &Plan, request: impl Fn(u64) -> Result<Request, Failure>) -> Res
                 submitted += 1;
             }
         }
+        if reactor.pending() == 0 {
+            return meter.finish(tally);
+        }
         let timeout = gate.as_mut().map(Gate::step).transpose()?.flatten();
         reactor.wait(timeout)?;
     }
-    meter.finish(tally)
 }
 
 /// Whole responses, as they complete.
