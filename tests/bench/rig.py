@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -44,9 +45,10 @@ def build(programs, profile, features=()):
 
 
 def allow_descriptors(wanted):
+    """For this process and those that it starts."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise Missed(f"{wanted} descriptors are needed, {hard} may be had")
+        sys.exit(f"{wanted} descriptors are needed, {hard} may be had: ulimit -n")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 

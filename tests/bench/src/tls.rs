@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -26,7 +26,10 @@ pub fn server(file: &Path, resuming: bool) -> Result<Arc<ServerConfig>, Failure>
     let authority = CertifiedIssuer::self_signed(of_authority, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
+    let mut of_origin = CertificateParams::new(names)?;
+    // Another name than its authority's, or OpenSSL takes it for its own.
+    of_origin.distinguished_name.push(DnType::CommonName, "origin");
+    let certificate = of_origin.signed_by(&key, &authority)?;
     // Renamed into place, so that no client reads half of it.
     let half = file.with_extension("half");
     fs::write(&half, authority.pem())?;
@@ -40,7 +43,7 @@ pub fn server(file: &Path, resuming: bool) -> Result<Arc<ServerConfig>, Failure>
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if resuming {
         config.ticketer = ring::Ticketer::new()?;
-        config.send_tls13_tickets = 1;
+        config.send_tls13_tickets = 2;
     } else {
         config.send_tls13_tickets = 0;
     }

@@ -121,14 +121,17 @@ impl Floor {
                 }
                 tally.add(self.response_bytes - self.sink.head_bytes);
                 meter.note(connection.began);
-                if begun == requests {
+                let is_last = begun == requests;
+                if is_last || self.is_closing {
                     connections[at] = None;
+                }
+                if is_last {
                     continue;
                 }
                 begun += 1;
                 if self.is_closing {
                     connections[at] = Some(self.connect(at, meter.now())?);
-                } else {
+                } else if let Some(connection) = &mut connections[at] {
                     connection.received = 0;
                     connection.began = meter.now();
                     self.send(connection)?;
