@@ -302,7 +302,7 @@ def names():
         "W10", "W10: 10,000 origins by name, 5 % of the fetches failing, 64 in flight", 64, 1,
         [client(10_000), client(1_000_000)],
         origin={"everywhere": 1, "names": 1}, floor="reactor, 10,000 fetches", connections="many",
-        counts_calls=False, each="fetches", failing=0.05, rounds=5,
+        counts_calls=False, each="fetches", failing=0.05, rounds=2,
     )
 
 

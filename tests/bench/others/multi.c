@@ -61,6 +61,8 @@ int main(int argc, char **argv) {
         curl_easy_setopt(easy, CURLOPT_URL, argv[1]);
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
+        /* Else it sets signal handlers around each call. */
+        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         if (argv[4][0]) curl_easy_setopt(easy, CURLOPT_CAINFO, argv[4]);
         if (atoi(argv[5])) curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 512L * 1024);
         if (argc > 6) curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, argv[6]);
