@@ -120,7 +120,7 @@ def undici(origin, requests, workload, **_):
 
 def wrk(origin, requests, workload, **_):
     # Connecting is not to be what counts.
-    seconds = 1 if workload.at_once < 1_000 else 4
+    seconds = 1 if workload.at_once < 1_000 else 2
     return ["wrk", "-t1", f"-c{workload.at_once}", f"-d{seconds}s", origin.url]
 
 
