@@ -74,6 +74,30 @@ fn a_record_says_all_of_a_fetch() {
 }
 
 #[test]
+fn bodies_are_decoded_unless_the_line_or_the_job_says_otherwise() {
+    let origin = Origin::start();
+    let url = origin.url("/gzip");
+    let gzip = include_bytes!("corpus/codings/text.gz");
+    let decoded = run(&["-s", &url], "").stdout;
+    assert!(decoded.starts_with(b"0 squared is 0\n") && decoded.len() > gzip.len());
+    assert_eq!(run(&["-s", "--no-decode", &url], "").stdout, gzip);
+    let jobs = format!("{{\"url\":{url:?}}}\n{{\"url\":{url:?},\"decode\":false}}\n");
+    let done = records(&run(&["-s", "--json", "--ordered", "--jobs", "-"], &jobs).stdout);
+    assert_eq!(done[0]["body"], text(&decoded));
+    assert!(done[1]["body_base64"].is_string());
+    let wire = Value::from(gzip.len());
+    assert_eq!((&done[0]["bytes"], &done[0]["wire_bytes"]), (&Value::from(decoded.len()), &wire));
+    assert_eq!((&done[1]["bytes"], &done[1]["wire_bytes"]), (&wire, &wire));
+    let job = format!("{{\"url\":{url:?},\"decode\":true}}\n");
+    let decodes = run(&["-s", "--json", "--no-decode", "--jobs", "-"], &job);
+    assert_eq!(records(&decodes.stdout)[0]["body"], text(&decoded));
+    let cut = run(&["-s", "--json", &origin.url("/gzip/3")], "");
+    let error = &records(&cut.stdout)[0]["error"];
+    assert_eq!((&error["kind"], &error["phase"]), (&"decode".into(), &"body".into()));
+    assert_eq!(cut.status.code(), Some(1));
+}
+
+#[test]
 fn a_job_says_its_request_and_gets_its_id_back() {
     let origin = Origin::start();
     let url = origin.url("/echo");
@@ -517,6 +541,10 @@ fn answer(mut stream: &TcpStream, is_head: bool, path: &str, said: Vec<u8>) -> O
         "binary" => ("200 OK".to_owned(), b"\xff\0\xff".to_vec()),
         "bytes" => ("200 OK".to_owned(), vec![b'x'; number]),
         "status" => (format!("{number} Odd"), number.to_string().into_bytes()),
+        "gzip" => {
+            let gzip = include_bytes!("corpus/codings/text.gz");
+            ("200 OK\r\nContent-Encoding: gzip".to_owned(), gzip[..gzip.len() - number].to_vec())
+        }
         "redirect" => ("302 Found\r\nLocation: /text".to_owned(), Vec::new()),
         "late" => {
             thread::sleep(Duration::from_millis(10 * number as u64));

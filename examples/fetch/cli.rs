@@ -121,7 +121,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "demo")]
     pub(crate) deny_private: bool,
 
-    /// Bytes of a body at most [default: 10 MiB where it is collected for --json, else none]
+    /// Neither ask for content codings (gzip, deflate, br, zstd) nor remove them
+    #[arg(long)]
+    pub(crate) no_decode: bool,
+
+    /// Bytes of a body at most, decoded [default: 10 MiB where it is collected for --json, else none]
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_body: Option<u64>,
     /// Bytes of a response's head at most [default: 64 KiB]

@@ -123,6 +123,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     }
     settings.retries = args.retries.unwrap_or(if args.jobs.is_some() { 0 } else { 2 });
     settings.follow = !args.no_follow;
+    settings.decode = !args.no_decode;
     settings.deny_private = args.deny_private;
     settings.cookies = !args.no_cookies;
     if let Some(hops) = args.max_redirects {
