@@ -199,7 +199,7 @@ impl Driver {
                 true
             }
             Err(_) => {
-                if self.reactor.waiting() == 0 {
+                if self.reactor.waiting() == 0 && self.reactor.buffered_bytes() == 0 {
                     self.break_law("nothing waits, and there is no room");
                 }
                 false
@@ -223,6 +223,9 @@ impl Driver {
         }
         let collects = random.chance(500);
         request = request.collect(collects);
+        if random.chance(100) {
+            request = request.decode(false);
+        }
         if random.chance(60) {
             request = request.header("Connection", "close").unwrap();
         }
@@ -365,6 +368,7 @@ impl Driver {
             law(lookups == 0, "nothing is pending, and a lookup goes on");
             let idle = reactor.connections() == reactor.idle_connections();
             law(!idle || reactor.buffers() == 0, "all is idle, and a buffer is lent");
+            law(!idle || reactor.buffered_bytes() == 0, "all is idle, and something is held");
         }
         let now = world.env.now;
         let slack = world.env.plan.slack_us() + TICK_US;
