@@ -3,7 +3,7 @@
 //!
 //! Cargo builds examples for a plain `cargo test`, beside the tests' own directory. With
 //! `--test fetch_cli` alone, `cargo build --example fetch` comes first.
-#![cfg(all(unix, feature = "ring"))]
+#![cfg(all(unix, feature = "ring", feature = "gzip", feature = "brotli", feature = "zstd"))]
 
 use std::collections::HashMap;
 use std::fs;
@@ -343,11 +343,11 @@ fn a_single_url_that_fails_is_one_line() {
 #[test]
 fn every_endpoint_of_the_demo_ends_as_it_was_built() {
     for more in [&[][..], &["--json"], &["-c", "4", "--json", "--ordered"]] {
-        let done = run(&[&["--demo", "96"], more].concat(), "");
+        let done = run(&[&["--demo", "108"], more].concat(), "");
         let said = text(&done.stderr);
         assert_eq!(done.status.code(), Some(0), "{said}");
         assert!(said.contains("every endpoint ended as it was built to end"), "{said}");
-        let results = if more.is_empty() { 0 } else { 96 };
+        let results = if more.is_empty() { 0 } else { 108 };
         assert_eq!(records(&done.stdout).len(), results);
     }
 }

@@ -2,7 +2,7 @@
 //! and what is not kept.
 //!
 //! With `--test fetch_downloads` alone, `cargo build --example fetch` comes first.
-#![cfg(all(unix, feature = "ring"))]
+#![cfg(all(unix, feature = "ring", feature = "gzip", feature = "brotli", feature = "zstd"))]
 
 mod support;
 

@@ -12,8 +12,7 @@ use clap::error::{ContextKind, ContextValue};
 use whippet::Resolve;
 
 use super::USAGE_EXIT;
-use super::part::Checksum;
-use super::values::{self, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
+use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
 /// Fetches URLs, many at once, on one thread.
 ///

@@ -12,7 +12,8 @@ use serde_json::Value;
 use whippet::Head;
 use whippet::url::Url;
 
-use super::part::{Checksum, Part, Target};
+use super::part::{Part, Target};
+use super::values::Checksum;
 
 /// What `-o` asks for.
 #[derive(Debug)]

@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 use whippet::url::Url;
 use whippet::{Head, Request};
 
-/// What a whole file must come to: its SHA-256.
-pub(crate) type Checksum = [u8; 32];
+use super::values::Checksum;
 
 /// A file that is being written. Dropped before it is [kept](Self::keep), it leaves nothing, or
 /// what a later run can go on with.

@@ -10,14 +10,15 @@ use std::time::Duration;
 use whippet::url::Url;
 use whippet::{Proxy, Request, Resolve};
 
-use super::part::Checksum;
-
 /// A header's name and value.
 pub(crate) type Header = (String, String);
 
 /// A span of time; [`Duration::MAX`] is "no limit".
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Seconds(pub(crate) Duration);
+
+/// A SHA-256.
+pub(crate) type Checksum = [u8; 32];
 
 /// A user name and a password.
 #[derive(Clone, PartialEq)]
