@@ -2,7 +2,7 @@
 //! and what no field of its input can add to a request.
 //!
 //! With `--test fetch_trust` alone, `cargo build --example fetch` comes first.
-#![cfg(all(unix, feature = "ring"))]
+#![cfg(all(unix, feature = "ring", feature = "gzip", feature = "brotli", feature = "zstd"))]
 
 mod support;
 

@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue};
 use whippet::Resolve;
 
 use super::USAGE_EXIT;
-use super::values::{self, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
+use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
 /// Fetches URLs, many at once, on one thread.
 ///
@@ -121,7 +121,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "demo")]
     pub(crate) deny_private: bool,
 
-    /// Bytes of a body at most [default: 10 MiB where it is collected for --json, else none]
+    /// Neither ask for content codings (gzip, deflate, br, zstd) nor remove them
+    #[arg(long)]
+    pub(crate) no_decode: bool,
+
+    /// Bytes of a body at most, decoded [default: 10 MiB where it is collected for --json, else none]
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_body: Option<u64>,
     /// Bytes of a response's head at most [default: 64 KiB]
@@ -132,6 +136,13 @@ pub(crate) struct Args {
     /// {path}, {n}, {id}
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// Go on with what an earlier run has left of a file, and leave what there is if this one fails;
+    /// a status of 400 or more counts as a failure
+    #[arg(long = "continue", requires = "output", conflicts_with = "head")]
+    pub(crate) resume: bool,
+    /// The SHA-256 that the one file must have, or it is not kept
+    #[arg(long, value_name = "sha256:HEX", requires = "output", value_parser = values::checksum)]
+    pub(crate) checksum: Option<Checksum>,
     /// Print one JSON object per job
     #[arg(long)]
     pub(crate) json: bool,

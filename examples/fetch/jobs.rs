@@ -98,6 +98,7 @@ struct Spec {
     timeout: Option<Seconds>,
     follow: Option<bool>,
     retries: Option<u32>,
+    decode: Option<bool>,
     resolve: Vec<Resolve>,
     proxy: Option<ProxyChoice>,
     auth: Option<Auth>,
@@ -143,6 +144,7 @@ impl Spec {
                 self.timeout = Some(values::span(number).map_err(|e| format!("timeout: {e}"))?);
             }
             "follow" => self.follow = Some(value.as_bool().ok_or("follow is not true or false")?),
+            "decode" => self.decode = Some(value.as_bool().ok_or("decode is not true or false")?),
             "retries" => {
                 let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
                 self.retries = Some(number.ok_or("retries is not a number of attempts")?);
@@ -206,6 +208,9 @@ impl Spec {
         }
         if let Some(cookies) = self.cookies {
             request = request.cookies(cookies);
+        }
+        if let Some(decode) = self.decode {
+            request = request.decode(decode);
         }
         if let Some(retries) = self.retries {
             request = request.retries(retries);
@@ -366,7 +371,7 @@ mod tests {
             (r#"{"url":"http://a/","ulr":1}"#, "\"ulr\""),
             (r#"{"url":"http://a/","proxy":"x://b"}"#, "proxy"),
             (r#"{"url":"http://a/","proxy":1}"#, "proxy"),
-            (r#"{"url":"http://a/","decode":true}"#, "\"decode\""),
+            (r#"{"url":"http://a/","decode":"gzip"}"#, "decode"),
             (r#"{"url":"http://a/","timeout":"1"}"#, "timeout"),
             (r#"{"url":"http://a/","timeout":-1}"#, "timeout"),
             (r#"{"url":"http://a/","retries":-1}"#, "retries"),

@@ -208,8 +208,8 @@ impl Run {
 
     fn take(&mut self, item: Item) {
         let Item { n, line, job } = item;
-        let slot = Slot { n, id: job.id, url: job.url, ..Slot::default() };
-        match job.request {
+        let mut slot = Slot { n, id: job.id, url: job.url, ..Slot::default() };
+        match job.request.and_then(|request| self.desk.aim(&mut slot, request)) {
             Ok(request) => {
                 self.submit(request, slot);
             }

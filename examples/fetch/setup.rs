@@ -62,7 +62,7 @@ pub(crate) enum Print {
 pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let is_single = args.urls.len() == 1;
     let print = print_of(&args, is_single);
-    let files = args.output.as_deref().map(|path| Files::new(path, is_single)).transpose()?;
+    let files = files_of(&args, is_single)?;
     let mut settings = settings_of(&args)?;
     let tls_files = tls_files(&args);
     let cookies = cookies_of(&mut args);
@@ -79,7 +79,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         }
         _ => Way::Urls(args.urls),
     };
-    let (ordered, fail) = (args.ordered, args.fail);
+    let (ordered, fail) = (args.ordered, args.fail || args.resume);
     let (silent, verbose) = (args.silent, args.verbose);
     Ok(Plan {
         settings,
@@ -94,6 +94,17 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         silent,
         verbose,
     })
+}
+
+fn files_of(args: &Args, is_single: bool) -> Result<Option<Files>, String> {
+    let Some(path) = args.output.as_deref() else { return Ok(None) };
+    if args.checksum.is_some() && !is_single {
+        return Err("--checksum is of one file; give one URL".to_owned());
+    }
+    let mut files = Files::new(path, is_single)?;
+    files.continues = args.resume;
+    files.checksum = args.checksum;
+    Ok(Some(files))
 }
 
 fn print_of(args: &Args, is_single: bool) -> Print {
@@ -123,6 +134,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     }
     settings.retries = args.retries.unwrap_or(if args.jobs.is_some() { 0 } else { 2 });
     settings.follow = !args.no_follow;
+    settings.decode = !args.no_decode;
     settings.deny_private = args.deny_private;
     settings.cookies = !args.no_cookies;
     if let Some(hops) = args.max_redirects {

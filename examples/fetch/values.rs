@@ -17,6 +17,9 @@ pub(crate) type Header = (String, String);
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Seconds(pub(crate) Duration);
 
+/// A SHA-256.
+pub(crate) type Checksum = [u8; 32];
+
 /// A user name and a password.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Userinfo {
@@ -121,6 +124,20 @@ pub(crate) fn userinfo(text: &str) -> Result<Userinfo, String> {
 pub(crate) fn bearer(text: &str) -> Result<String, String> {
     let probe = Request::get(PROBE).and_then(|request| request.bearer_auth(text));
     probe.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// `sha256:`, and the digits of a SHA-256.
+pub(crate) fn checksum(text: &str) -> Result<Checksum, String> {
+    let wanted = || "not sha256: and 64 hexadecimal digits".to_owned();
+    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64);
+    let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let digits = digits.ok_or_else(wanted)?;
+    let mut checksum = Checksum::default();
+    for (nth, byte) in checksum.iter_mut().enumerate() {
+        let pair = &digits[2 * nth..2 * nth + 2];
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wanted())?;
+    }
+    Ok(checksum)
 }
 
 /// `HOST:PORT:ADDR`.

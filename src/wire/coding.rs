@@ -42,7 +42,8 @@ struct Inner {
 /// What one call came to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Progress {
-    /// Bytes of the input that were used. All of them, unless the output is full or `has_more`.
+    /// Bytes of the input that were used. All of them, unless the output is full, `has_more`, or
+    /// the coding has ended: then the next call fails.
     pub(crate) used: usize,
     /// Bytes that stand at the front of the output.
     pub(crate) made: usize,
@@ -52,6 +53,10 @@ pub(crate) struct Progress {
 
 /// Why a body cannot be decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(
+    not(any(feature = "gzip", feature = "brotli", feature = "zstd")),
+    allow(dead_code, reason = "the decoders say so")
+)]
 pub(crate) enum Fault {
     /// The bytes are no such coding's, in the words of its decoder.
     Corrupt(Coding, Cow<'static, str>),

@@ -1,5 +1,6 @@
 //! An HTTP/1.1 server without sockets: requests are parsed, answers are steps.
 
+use super::coding::Coded;
 use super::cookies;
 use super::ledger::Answer;
 use super::plan::Fault;
@@ -17,6 +18,7 @@ pub(crate) struct Asked {
     /// The values of its Cookie fields.
     pub(crate) cookies: Vec<String>,
     asks_close: bool,
+    accepts_codings: bool,
 }
 
 pub(crate) enum Parsed {
@@ -79,7 +81,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     let (Some(Ok(id)), Some(Ok(hop))) = (numbers.next(), numbers.next()) else {
         return Err(wrong());
     };
-    let (mut length, mut asks_close) = (0, false);
+    let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
     let mut cookies = Vec::new();
     for line in lines {
         let line = line.to_ascii_lowercase();
@@ -88,8 +90,10 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         }
         cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
         asks_close |= line == "connection: close";
+        accepts_codings |= line.starts_with("accept-encoding: gzip");
     }
-    Ok(Asked { id, hop, method: method.to_owned(), length, cookies, asks_close })
+    let method = method.to_owned();
+    Ok(Asked { id, hop, method, length, cookies, asks_close, accepts_codings })
 }
 
 /// The name of what is sent with a request.
@@ -171,6 +175,7 @@ struct Draft {
     interim: Vec<u8>,
     head: Vec<u8>,
     body: Vec<u8>,
+    is_coded: bool,
     /// What comes of the body beyond its announced end.
     surplus: Vec<u8>,
     /// The connection ends behind it.
@@ -202,7 +207,16 @@ impl Draft {
         let whole = if has_body { length } else { 0 };
         let whole = Answer { id: asked.id, whole: (!is_unsure).then_some(whole) };
         let nonce = env.ledger.answer(whole);
-        let body = body_bytes(nonce, 0, length as usize);
+        let mut body = body_bytes(nonce, 0, length as usize);
+        let coded = asked.accepts_codings && env.random.chance(env.plan.coded_pm);
+        let coded = coded.then(|| Coded::pick(&mut env.random));
+        if let Some(coded) = coded {
+            body = coded.encode(&body);
+            if fault == Some(Fault::BadCoding) && has_body {
+                coded.spoil(&mut body, &mut env.random);
+                env.ledger.spoil(nonce);
+            }
+        }
         let mut head =
             format!("HTTP/1.{} {status} Because\r\nX-Nonce: {nonce}\r\n", 1 - u8::from(is_old));
         let is_told = framing == Framing::Close || is_old;
@@ -216,18 +230,19 @@ impl Draft {
             let seconds = env.random.below(3);
             head.push_str(&format!("Retry-After: {seconds}\r\n"));
         }
-        let said = Said { framing, has_body, is_bodiless, fault };
-        let (said, mut body) = said.frame(&body, env);
-        let announced = env.ledger.last_whole().filter(|_| fault == Some(Fault::ShortLength));
-        let is_short = framing == Framing::Length && has_body;
-        let end = announced.filter(|_| is_short).map_or(body.len(), |whole| whole as usize);
-        let surplus = body.split_off(end.min(body.len()));
+        if let Some(coded) = coded {
+            head.push_str(&format!("Content-Encoding: {}\r\n", coded.name()));
+        }
+        let is_coded = coded.is_some();
+        let said = Said { framing, has_body, is_bodiless, is_coded, fault };
+        let (said, mut body, end) = said.frame(&body, env);
+        let surplus = body.split_off(end);
         head.push_str(&said);
         head.push_str("\r\n");
         let interim = interim(fault, env);
         let body = if has_body { body } else { Vec::new() };
         let head = head.into_bytes();
-        Self { status, framing, nonce, interim, head, body, surplus, closes }
+        Self { status, framing, nonce, interim, head, body, is_coded, surplus, closes }
     }
 
     fn steps(
@@ -327,8 +342,15 @@ impl Draft {
         let is_ended = self.framing == Framing::Close;
         let is_honest_close = is_ended && fault == Some(Fault::CutByFin) && at >= head_bytes;
         if is_honest_close && (http.tls.is_none() || !http.is_curt) {
-            // Nobody can tell that something is missing.
-            env.ledger.shorten(self.nonce, (at - head_bytes) as u64);
+            // Nobody can tell that something is missing; but a coding has an end, where there is
+            // any of it.
+            match at - head_bytes {
+                kept if !self.is_coded || kept == 0 => {
+                    env.ledger.shorten(self.nonce, kept as u64);
+                }
+                kept if kept < self.body.len() => env.ledger.spoil(self.nonce),
+                _ => {}
+            }
         } else if is_ended || at < all_bytes {
             env.ledger.spoil(self.nonce);
         }
@@ -423,16 +445,18 @@ struct Said {
     framing: Framing,
     has_body: bool,
     is_bodiless: bool,
+    is_coded: bool,
     fault: Option<Fault>,
 }
 
 impl Said {
-    /// The fields that tell the length, and the body as it goes over the wire.
-    fn frame(&self, body: &[u8], env: &mut Env) -> (String, Vec<u8>) {
+    /// The fields that tell the length, the body as it goes over the wire, and where that ends by
+    /// the fields.
+    fn frame(&self, body: &[u8], env: &mut Env) -> (String, Vec<u8>, usize) {
         let length = body.len() as u64;
         match self.framing {
-            Framing::Close => (String::new(), body.to_vec()),
-            _ if self.is_bodiless => (String::new(), Vec::new()),
+            Framing::Close => (String::new(), body.to_vec(), body.len()),
+            _ if self.is_bodiless => (String::new(), Vec::new(), 0),
             Framing::Length => {
                 let said = match self.fault {
                     Some(Fault::LongLength) => length + 1 + env.random.magnitude(1_000),
@@ -441,12 +465,19 @@ impl Said {
                 };
                 env.ledger.amend_last(|whole| match self.fault {
                     Some(Fault::LongLength) if self.has_body => None,
+                    // Half of what is coded is nothing; nothing of it is a body without a byte.
+                    _ if self.is_coded && said == 0 => Some(0),
+                    _ if self.is_coded && said < length => None,
+                    _ if self.is_coded => whole,
                     _ => whole.map(|whole| whole.min(said)),
                 });
-                (format!("Content-Length: {said}\r\n"), body.to_vec())
+                let end = if self.has_body { said.min(length) } else { length };
+                (format!("Content-Length: {said}\r\n"), body.to_vec(), end as usize)
             }
             Framing::Chunked => {
-                ("Transfer-Encoding: chunked\r\n".to_owned(), self.chunks(body, env))
+                let chunks = self.chunks(body, env);
+                let end = chunks.len();
+                ("Transfer-Encoding: chunked\r\n".to_owned(), chunks, end)
             }
         }
     }

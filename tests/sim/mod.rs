@@ -11,6 +11,7 @@
     reason = "numbers here are small, and each user of this module uses its part"
 )]
 
+mod coding;
 mod cookies;
 mod dns;
 mod driver;
@@ -181,6 +182,10 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
     settings.idle_connections_max = *random.pick(&[0, 1, 2, 5, 256]);
     settings.events_per_wait_max = plan.events_max;
     settings.retries = random.below(4) as u32;
+    if random.chance(100) {
+        // The least that is taken.
+        settings.buffered_bytes_max = 0;
+    }
     if plan.tls_pm > 0 {
         settings.tls = tls::client_settings();
     }

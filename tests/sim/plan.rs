@@ -23,12 +23,14 @@ pub(crate) enum Scenario {
     Unsafe,
     /// Descriptors run out.
     Scarce,
+    /// Bodies in content codings, whole and broken.
+    Coded,
     /// Any of it.
     Everything,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Calm,
         Self::Cut,
         Self::Rude,
@@ -38,6 +40,7 @@ impl Scenario {
         Self::Secure,
         Self::Unsafe,
         Self::Scarce,
+        Self::Coded,
         Self::Everything,
     ];
 
@@ -58,13 +61,17 @@ impl Scenario {
                 Early, ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Garbage,
                 HugeHead, ShortLength, Loop, LongRedirect,
             ],
+            #[rustfmt::skip]
+            Self::Coded => &[
+                BadCoding, BadCoding, CutByFin, CutByReset, LongLength, ShortLength, BadChunk, Drip,
+            ],
             Self::Slow => &[Drip, Endless, CutBySilence, LongRedirect, Early],
             Self::Dial | Self::Names | Self::Scarce => &[IdleEnd, CutByReset, SpeechOnReuse],
             #[rustfmt::skip]
             Self::Everything => &[
                 CutByFin, CutByReset, CutBySilence, CutRequest, LongLength, ShortLength, Early,
                 ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Drip, Endless,
-                Garbage, HugeHead, BadChunk, Loop, LongRedirect,
+                Garbage, HugeHead, BadChunk, Loop, LongRedirect, BadCoding,
             ],
         }
     }
@@ -116,6 +123,7 @@ pub(crate) struct Plan {
     pub(crate) unavailable_pm: u32,
     pub(crate) faults: Vec<Fault>,
     pub(crate) body_bytes: u64,
+    pub(crate) coded_pm: u32,
 
     // Connecting.
     pub(crate) connect_fault_pm: u32,
@@ -176,6 +184,8 @@ pub(crate) enum Fault {
     Loop,
     /// A redirect whose body is long or never ends.
     LongRedirect,
+    /// A coded body is cut short, goes on, or is none.
+    BadCoding,
 }
 
 impl Plan {
@@ -221,6 +231,7 @@ impl Plan {
             cookie_pm: or_none(random, 700),
             unavailable_pm: 0,
             faults: Vec::new(),
+            coded_pm: if scenario == Scenario::Coded { 900 } else { or_none(random, 500) },
             body_bytes: *random.pick(&[0, 40, 3_000, 3_000, 70_000, 300_000]),
             connect_fault_pm: 0,
             may_blackhole: false,

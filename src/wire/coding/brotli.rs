@@ -57,9 +57,6 @@ impl Stage for Brotli {
                 let why = code.trim_start_matches("brotli_decoder_error_").replace('_', " ");
                 return Err(Fault::Corrupt(Coding::Brotli, why.into()));
             }
-            BrotliResult::ResultSuccess if left > 0 => {
-                return Err(Fault::Trailing(Coding::Brotli));
-            }
             BrotliResult::ResultSuccess => self.has_ended = true,
             BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
         }

@@ -29,6 +29,8 @@ impl Stage for Gzip {
                 match rest.first() {
                     None => return Ok(progress),
                     Some(&MEMBER_BEGIN) => self.inflate.reset(true),
+                    // What came before it is told first.
+                    Some(_) if progress != Progress::default() => return Ok(progress),
                     Some(_) => return Err(Fault::Trailing(Coding::Gzip)),
                 }
                 self.has_ended = false;
@@ -107,9 +109,6 @@ impl Stage for Deflate {
         let room = output.get_mut(made..).unwrap_or_default();
         let (step, ended) = self::inflate(inflate, Coding::Deflate, input, room)?;
         *has_ended = ended;
-        if ended && step.used < input.len() {
-            return Err(Fault::Trailing(Coding::Deflate));
-        }
         Ok(Progress { made: made + step.made, ..step })
     }
 
