@@ -111,6 +111,7 @@ pub use request::{IntoRequest, Request};
 pub use response::{Head, Headers, Hop, Response, Stats, Timings};
 pub use settings::{Resolve, ResolverChoice, Settings, Timeouts};
 pub use trust::{MinVersion, Roots, TlsSettings};
+pub use userinfo::netrc::{Netrc, NetrcError};
 pub use wire::dns::DnsError;
 pub use wire::http1::reuse::CloseReason;
 #[cfg(feature = "tls")]

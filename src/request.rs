@@ -83,6 +83,8 @@ pub(crate) struct Choices {
     pub(crate) retries: Option<u32>,
     pub(crate) cookies: Option<bool>,
     pub(crate) decode: Option<bool>,
+    /// For the origin of the URL, in answer to a challenge of scheme Digest.
+    pub(crate) digest: Option<Arc<Userinfo>>,
     pub(crate) deny_private: Option<bool>,
     pub(crate) head_bytes_max: Option<usize>,
     pub(crate) body_bytes_max: Option<u64>,
@@ -228,6 +230,29 @@ impl Request {
         let value = field::check_header(b"Authorization", value.as_bytes());
         let value = value.map_err(invalid_request)?.to_vec();
         Ok(self.authorization(value))
+    }
+
+    /// Who asks, in answer to a challenge of scheme Digest (RFC 7616) by the URL's origin: with
+    /// MD5, SHA-256 or SHA-512-256, each with `-sess` or without, and the protection `auth`. The
+    /// 401 with the first challenge is followed by one more exchange of the same fetch, and
+    /// further requests to the origin answer beforehand. It is not sent to another origin, nor
+    /// where there is an Authorization header.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRequest`] where the user name holds a CR, LF, NUL or another control
+    /// character.
+    ///
+    /// ```
+    /// # use whippet::Request;
+    /// let request = Request::get("http://127.0.0.1/private")?.digest_auth("me", "hush")?;
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    #[cfg(feature = "digest")]
+    pub fn digest_auth(mut self, user: &str, password: &str) -> Result<Self, Error> {
+        field::check_header(b"Authorization", user.as_bytes()).map_err(invalid_request)?;
+        let login = Userinfo { user: user.as_bytes().into(), password: password.as_bytes().into() };
+        self.change().choices.digest = Some(Arc::new(login));
+        Ok(self)
     }
 
     /// The body, sent with its Content-Length.
@@ -426,6 +451,7 @@ impl Request {
         method: Method,
         url: Url,
         keep_body: bool,
+        keep_login: bool,
         keep: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, Error> {
         let mut request = self.clone();
@@ -435,6 +461,9 @@ impl Request {
         parts.headers.retain(|(name, _)| keep(name));
         if !keep_body {
             parts.body = None;
+        }
+        if !keep_login {
+            parts.choices.digest = None;
         }
         request.reroute()
     }
@@ -497,6 +526,7 @@ impl Default for Choices {
             retries: None,
             cookies: None,
             decode: None,
+            digest: None,
             deny_private: None,
             head_bytes_max: None,
             body_bytes_max: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::Limit;
 use crate::proxy::Proxies;
 use crate::trust::TlsSettings;
+use crate::userinfo::netrc::Netrc;
 
 /// Everything a [`Reactor`](crate::Reactor) or [`Client`](crate::Client) can be told.
 ///
@@ -24,6 +25,7 @@ use crate::trust::TlsSettings;
 /// | `retries` | 2 beyond the first attempt |
 /// | `cookies` | yes |
 /// | `decode` | yes |
+/// | `netrc` | none |
 /// | `deny_private` | no |
 /// | `resolver`, `dns_servers`, `resolve` | [`ResolverChoice::Auto`], none, none |
 /// | `tls` | TLS 1.2 and 1.3, the web's root certificates |
@@ -88,6 +90,11 @@ pub struct Settings {
     /// more than two codings, or more than 1,000 times larger decoded than encoded (once that is
     /// over 1 MiB). Windows are at most 16 MiB for br (RFC 7932) and 8 MiB for zstd (RFC 9659).
     pub decode: bool,
+    /// Logins by host: a request to one of them, in each hop of its redirects, says who asks with
+    /// an Authorization header of scheme Basic, unless it has one or a
+    /// [digest login](crate::Request::digest_auth) of its own. The login of all other hosts is
+    /// not sent where a redirect has led to another origin.
+    pub netrc: Option<Arc<Netrc>>,
     /// Whether only addresses of the public internet are connected to: not those of private use,
     /// loopback, link-local, unique local, multicast, or of any other range that IANA's
     /// special-purpose registries do not call globally reachable, nor IPv6 forms of such IPv4
@@ -130,6 +137,7 @@ impl Default for Settings {
             retries: 2,
             cookies: true,
             decode: true,
+            netrc: None,
             deny_private: false,
             resolver: ResolverChoice::Auto,
             dns_servers: Vec::new(),

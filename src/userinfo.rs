@@ -5,6 +5,8 @@
 //! asks, or the same text without whatever may be a password. Text cannot be parsed to find that
 //! out, so all that stands before the last `@` is taken for it, but for the scheme.
 
+pub(crate) mod netrc;
+
 use std::borrow::Cow;
 
 use base64::Engine;
@@ -12,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
 /// Who asks, percent-decoded.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Userinfo {
     pub(crate) user: Box<[u8]>,
     pub(crate) password: Box<[u8]>,

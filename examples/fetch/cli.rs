@@ -72,10 +72,19 @@ pub(crate) struct Args {
     /// Ask for the head only (method HEAD)
     #[arg(short = 'I', long)]
     pub(crate) head: bool,
-    /// Basic authentication
+    /// Basic authentication, or Digest with --digest
     #[arg(short, long, value_name = "USER:PASS", value_parser = values::userinfo,
           conflicts_with = "bearer")]
     pub(crate) user: Option<Userinfo>,
+    /// Give the login of -u, or that in a URL, in answer to a Digest challenge, and never as it is
+    #[arg(long, conflicts_with = "bearer")]
+    pub(crate) digest: bool,
+    /// Take the logins of hosts from the file that NETRC names, or ~/.netrc
+    #[arg(short = 'n', long)]
+    pub(crate) netrc: bool,
+    /// Take the logins of hosts from FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "netrc")]
+    pub(crate) netrc_file: Option<PathBuf>,
     /// Bearer authentication
     #[arg(long, value_name = "TOKEN", value_parser = values::bearer)]
     pub(crate) bearer: Option<String>,
@@ -263,6 +272,8 @@ mod tests {
             ("-i a u", "--input"),
             ("--max-body 1k u", "--max-body"),
             ("--demo --deny-private", "--deny-private"),
+            ("--digest --bearer t u", "--bearer"),
+            ("-n --netrc-file f u", "--netrc"),
             ("-b a=\u{7} u", "--cookie"),
         ] {
             let line = parse(words).err().unwrap();

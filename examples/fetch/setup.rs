@@ -3,13 +3,14 @@
 //!
 //! Everything that can be found wrong before the first fetch is found here, and said in one line.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whippet::{Limit, Proxies, Roots, Settings, TlsSettings};
+use whippet::{Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
 use super::cookies::Cookies;
@@ -154,6 +155,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
         settings.dns_servers = servers.0.clone();
     }
     settings.tls = Arc::new(tls_of(args)?);
+    settings.netrc = netrc_of(args)?.map(Arc::new);
     Ok(settings)
 }
 
@@ -183,6 +185,23 @@ fn descriptors_max() -> usize {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(DESCRIPTORS_USUAL)
+}
+
+/// The logins of hosts, where they were asked for.
+fn netrc_of(args: &Args) -> Result<Option<Netrc>, String> {
+    let (option, path) = match (&args.netrc_file, args.netrc) {
+        (Some(path), _) => ("--netrc-file", path.clone()),
+        (None, true) => ("--netrc", netrc_path().ok_or("--netrc: there is no HOME")?),
+        (None, false) => return Ok(None),
+    };
+    let explain = |error: &dyn fmt::Display| format!("{option} {}: {error}", path.display());
+    let text = fs::read_to_string(&path).map_err(|error| explain(&error))?;
+    Netrc::parse(&text).map(Some).map_err(|error| explain(&error))
+}
+
+fn netrc_path() -> Option<PathBuf> {
+    let named = std::env::var_os("NETRC").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))
 }
 
 fn tls_of(args: &Args) -> Result<TlsSettings, String> {
@@ -242,10 +261,12 @@ fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
         headers.push((name, value));
     }
     let body = args.data.take().map(|data| body_of(data, args)).transpose()?;
-    let auth = args.user.take().map(Auth::Basic).or(args.bearer.take().map(Auth::Bearer));
+    let of_user = if args.digest { Auth::Digest } else { Auth::Basic };
+    let auth = args.user.take().map(of_user).or(args.bearer.take().map(Auth::Bearer));
+    let digest = args.digest;
     let method = if args.head { Some("HEAD".to_owned()) } else { args.method.take() };
     let body_bytes_max = args.max_body;
-    Ok(Defaults { method, headers, body, auth, body_bytes_max, collect })
+    Ok(Defaults { method, headers, body, auth, digest, body_bytes_max, collect })
 }
 
 /// The text, or with @ the bytes of a file; `@-` is standard input, read to its end.
@@ -337,6 +358,7 @@ mod tests {
             ("--cacert /dev/null u", "no CERTIFICATE"),
             ("--cert /nowhere u", "--cert /nowhere"),
             ("-d @/nowhere u", "--data @/nowhere"),
+            ("--netrc-file /nowhere u", "--netrc-file /nowhere"),
             ("-d @- -i -", "--data @-"),
         ] {
             let line = plan(words).err().unwrap();

@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Limit, Phase as ErrorPhase, Tried};
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::net::Net;
+use crate::policy::auth;
 use crate::policy::redirect::{self, Next, Rules};
 use crate::policy::retry::{self, Attempt};
 use crate::proxy::Proxies;
@@ -38,6 +39,7 @@ impl<N: Net> Reactor<N> {
     ) -> bool {
         match head.status {
             300..=399 => self.judge_redirect(exchange, key, head, whole),
+            401 => self.judge_challenge(exchange, key, whole),
             status if retry::is_retryable(status) => self.judge_status(exchange, key, head, whole),
             _ => false,
         }
@@ -102,6 +104,20 @@ impl<N: Net> Reactor<N> {
         true
     }
 
+    /// A challenge that can be answered is, by one more exchange of the same fetch.
+    fn judge_challenge(&mut self, exchange: ExchangeKey, key: FetchKey, whole: Focus) -> bool {
+        if self.verdict_on_challenge(key, whole) == auth::Verdict::Answer {
+            return false;
+        }
+        self.detach(exchange);
+        self.leave_stage(key, CloseReason::Cancelled);
+        if let Some(fetch) = self.fetches.get_mut(key) {
+            fetch.challenges += 1;
+        }
+        self.wait_again(key);
+        true
+    }
+
     fn redirect(&mut self, exchange: ExchangeKey, key: FetchKey, status: u16, next: Next) {
         self.detach(exchange);
         let Some(fetch) = self.fetches.get_mut(key) else { return };
@@ -113,6 +129,8 @@ impl<N: Net> Reactor<N> {
         let (url, method) = (before.url().clone(), before.method().clone());
         fetch.hops.push(Hop { status, url, method });
         fetch.stats.redirects += 1;
+        // Another place may ask, and may be answered.
+        fetch.challenges = 0;
         self.leave_stage(key, CloseReason::Cancelled);
         self.wait_again(key);
     }
@@ -229,7 +247,7 @@ pub(super) enum Sent {
 /// The request that follows `before`: without what concerns another origin or a body only.
 pub(crate) fn redirected(before: &Request, next: Next) -> Result<Request, Error> {
     let Next { url, method, keep_body, keep_credentials } = next;
-    before.redirected(method, url, keep_body, |name| {
+    before.redirected(method, url, keep_body, keep_credentials, |name| {
         (keep_credentials || !redirect::is_credential(name))
             && (keep_body || !redirect::describes_body(name))
     })

@@ -47,6 +47,8 @@ pub(crate) struct Fetch {
     pub(crate) stale_retried: bool,
     /// Retries made that the policy counts.
     pub(crate) retries: u32,
+    /// Challenges answered since the last redirect.
+    pub(crate) challenges: u32,
     pub(crate) hops: Vec<Hop>,
     pub(crate) stats: Stats,
     pub(crate) submitted: Moment,
@@ -164,6 +166,7 @@ impl Fetch {
             lent: false,
             stale_retried: false,
             retries: 0,
+            challenges: 0,
             hops: Vec::new(),
             stats: Stats::default(),
             submitted: now,

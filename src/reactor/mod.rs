@@ -58,6 +58,7 @@ use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::kit::wheel::Wheel;
 use crate::net::{Net, OsNet, Readiness};
+use crate::policy::auth::Sessions;
 use crate::policy::cookies::CookieJar;
 use crate::policy::retry::Budget;
 use crate::request::Request;
@@ -148,6 +149,7 @@ pub struct Reactor<N: Net = OsNet> {
     sealed: Vec<u8>,
     heads: Heads,
     cookies: CookieJar,
+    logins: Sessions,
     /// The fetch whose end was told last: the event lends from it.
     told: Option<Fetch>,
     buffers: Buffers,
@@ -248,6 +250,7 @@ impl<N: Net> Reactor<N> {
             sealed: Vec::new(),
             heads: Heads::default(),
             cookies: CookieJar::new(),
+            logins: Sessions::default(),
             told: None,
             buffers: Buffers::new(),
             memory: Memory::new(&settings),

@@ -1,17 +1,26 @@
-"""A server with accounts on aiohttp, and what `fetch` must do to keep a session with it.
+"""Servers with accounts, and what `fetch` must do to be let in and to keep a session.
 
-sessions.py serve WORK               serves, plain and over TLS with the certificates in WORK
-sessions.py check FETCH WORK PORT    drives FETCH against it; TLS is on the port above
+sessions.py aiohttp WORK       serves accounts, plain and over TLS with the certificates in WORK,
+                               which is on the port above
+sessions.py httpbin WORK       serves httpbin
+sessions.py passwords FOLDER   writes the files of passwords that httpd reads
+sessions.py check FETCH WORK AIOHTTP_PORT HTTPBIN_PORT HTTPD_PORT
+                               drives FETCH against them
 """
 
 import asyncio
+import base64
+import hashlib
 import http.cookiejar
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
+from importlib import metadata
 
 # A value for each kind of byte that servers put into cookies, some of which must be quoted.
 VALUES = {
@@ -28,7 +37,38 @@ VALUES = {
 }
 
 
-async def serve(work):
+USER, PASSWORD, REALM = "me", "hu:sh \u00e9", "private pages"
+
+
+def write_passwords(folder):
+    digest = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode()).hexdigest()
+    hashed = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
+    with open(f"{folder}/digests", "w", encoding="utf-8") as file:
+        file.write(f"{USER}:{REALM}:{digest}\n")
+    with open(f"{folder}/passwords", "w", encoding="utf-8") as file:
+        file.write(f"{USER}:{{SHA}}{hashed}\n")
+
+
+def neighbours():
+    """Two sockets that listen, the second on the port above the first one's."""
+    while True:
+        first = socket.create_server(("127.0.0.1", 0))
+        try:
+            return first, socket.create_server(("127.0.0.1", first.getsockname()[1] + 1))
+        except OSError:
+            first.close()
+
+
+def serve_httpbin():
+    from httpbin import app
+    from werkzeug.serving import make_server
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    print(f"listening on port {server.port}", flush=True)
+    server.serve_forever()
+
+
+async def serve_aiohttp(work):
     from aiohttp import web
 
     async def login(request):
@@ -79,22 +119,18 @@ async def serve(work):
     await runner.setup()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(f"{work}/server.pem", f"{work}/server.key")
-    for _ in range(100):
-        plain = web.TCPSite(runner, "127.0.0.1", 0)
-        await plain.start()
-        port = runner.addresses[0][1]
-        try:
-            await web.TCPSite(runner, "127.0.0.1", port + 1, ssl_context=tls).start()
-            break
-        except OSError:
-            await plain.stop()
+    plain, secure = neighbours()
+    await web.SockSite(runner, plain).start()
+    await web.SockSite(runner, secure, ssl_context=tls).start()
+    port = plain.getsockname()[1]
     print(f"listening on port {port}", flush=True)
     await asyncio.Event().wait()
 
 
 class Checks:
-    def __init__(self, fetch, work, port):
-        self.fetch, self.work, self.port = fetch, work, port
+    def __init__(self, fetch, work, ports):
+        self.fetch, self.work = fetch, work
+        self.port, self.httpbin_port, self.httpd_port = ports
         self.count = 0
 
     def url(self, path, host="127.0.0.1"):
@@ -103,15 +139,18 @@ class Checks:
     def secure(self, path):
         return f"https://localhost:{self.port + 1}{path}"
 
-    def run(self, jobs, *options):
-        """The results of jobs, one after another, of which each sees what the last has set."""
+    def run(self, jobs, *options, at_once=1):
+        """The results of jobs: one after another, each sees what the last has set."""
         lines = "".join(json.dumps(job) + "\n" for job in jobs)
-        command = [self.fetch, "-s", "--json", "--ordered", "-c", "1", "--jobs", "-"]
+        command = [self.fetch, "-s", "--json", "--ordered", "-c", str(at_once), "--jobs", "-"]
         command += ["--cacert", f"{self.work}/ca.pem", *options]
         done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60)
         if done.stderr:
             raise AssertionError(done.stderr)
         results = [json.loads(line) for line in done.stdout.splitlines()]
+        for result in results:
+            if result["error"]:
+                raise AssertionError(f"{result['url']}: {result['error']}")
         if len(results) != len(jobs):
             raise AssertionError(f"{len(results)} results of {len(jobs)} jobs")
         return results
@@ -190,17 +229,122 @@ class Checks:
         self.equal("its mode", os.stat(ours).st_mode & 0o777, 0o600)
 
 
-def main():
-    if sys.argv[1] == "serve":
-        asyncio.run(serve(sys.argv[2]))
-    fetch, work, port = sys.argv[2:]
-    checks = Checks(fetch, work, int(port))
-    checks.session()
-    checks.values()
-    checks.files()
-    import aiohttp
+    def digest_with_httpd(self):
+        at = f"http://127.0.0.1:{self.httpd_port}"
+        login = {"auth": {"digest": f"{USER}:{PASSWORD}"}}
+        page = {"url": f"{at}/digest/page", **login}
+        query = {"url": f'{at}/digest/page?a=1&b="2"', **login}
+        results = self.run([page, page, query, page])
+        self.outcomes("digest", results, [(200, 2), (200, 1), (200, 1), (200, 1)])
+        self.equal("a page", {result["body"] for result in results}, {"a page"})
+        wrong = {**page, "auth": {"digest": f"{USER}:wrong"}}
+        stranger = {**page, "auth": {"digest": "you:wrong"}}
+        results = self.run([wrong, stranger, {"url": page["url"]}, page])
+        self.outcomes("wrong logins", results, [(401, 2), (401, 2), (401, 1), (200, 2)])
+        away = {"url": f"{at}/away", **login}
+        self.outcomes("another origin", self.run([page, away]), [(200, 2), (401, 2)])
+        many = [{**page, "url": f"{page['url']}?{number}"} for number in range(300)]
+        results = self.run(many, at_once=20)
+        self.equal("many", {result["status"] for result in results}, {200})
+        most = 300 + 20
+        self.equal("few challenges", sum(result["attempts"] for result in results) <= most, True)
+        once = {**page, "url": f"{at}/once/page"}
+        self.outcomes("nextnonce", self.run([once] * 4), [(200, 2)] + [(200, 1)] * 3)
+        with_user = f"http://{USER}:hu%3Ash%20%C3%A9@127.0.0.1:{self.httpd_port}/digest/page"
+        self.outcomes("in the URL", self.run([{"url": with_user}], "--digest"), [(200, 2)])
+        options = ["--digest", "-u", f"{USER}:{PASSWORD}"]
+        self.outcomes("-u", self.run([{"url": page["url"]}], *options), [(200, 2)])
 
-    print(f"sessions: passed, {checks.count} checks against aiohttp {aiohttp.__version__}")
+    def stale_nonces(self):
+        job = {
+            "url": f"http://127.0.0.1:{self.httpd_port}/brief/page",
+            "auth": {"digest": f"{USER}:{PASSWORD}"},
+        }
+        with subprocess.Popen(
+            [self.fetch, "-s", "--json", "--jobs", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as program:
+            results = []
+            for pause in (0, 0, 2.5):
+                time.sleep(pause)
+                program.stdin.write(json.dumps(job) + "\n")
+                program.stdin.flush()
+                results.append(json.loads(program.stdout.readline()))
+            program.stdin.close()
+        self.outcomes("a stale nonce", results, [(200, 2), (200, 1), (200, 2)])
+
+    def basic_with_httpd(self):
+        at = f"http://127.0.0.1:{self.httpd_port}/basic/page"
+        elsewhere = f"http://localhost:{self.httpd_port}/basic/page"
+        login = {"auth": {"basic": f"{USER}:{PASSWORD}"}}
+        results = self.run([{"url": at, **login}, {"url": at}])
+        self.outcomes("basic", results, [(200, 1), (401, 1)])
+        netrc = f"{self.work}/netrc"
+        with open(netrc, "w", encoding="utf-8") as file:
+            file.write(f'machine 127.0.0.1\n  login {USER} password "{PASSWORD}"\n')
+        results = self.run([{"url": at}, {"url": elsewhere}], "--netrc-file", netrc)
+        self.outcomes("netrc", results, [(200, 1), (401, 1)])
+
+    def what_httpd_saw(self):
+        """No password in clear but where it was meant to be, and nothing at another origin."""
+        with open(f"{self.work}/httpd/requests", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        for line in lines:
+            status, host, path, authorization = line.split(" ", 3)
+            if path.startswith("/basic/"):
+                expected = ("Basic ",) if (host, status) == ("127.0.0.1", "200") else ("-", "Basic ")
+            elif host == "localhost":
+                expected = ("-",)
+            else:
+                expected = ("-", "Digest ")
+            if not authorization.startswith(expected):
+                raise AssertionError(f"httpd saw {line!r}")
+        self.equal("requests", len(lines) > 300, True)
+
+    def digest_with_httpbin(self):
+        """Its digests need the cookie that it sets with its challenge."""
+        at = f"http://127.0.0.1:{self.httpbin_port}/digest-auth/auth"
+        for algorithm in ("MD5", "SHA-256"):
+            for user, password in (("me", "hush"), ("me", "wrong")):
+                job = {
+                    "url": f"{at}/me/hush/{algorithm}",
+                    "auth": {"digest": f"{user}:{password}"},
+                }
+                is_right = password == "hush"
+                self.outcomes(algorithm, self.run([job]), [(200 if is_right else 401, 2)])
+        login = {"auth": {"digest": "me:hush"}}
+        job = {"url": f"{at}/me/hush/SHA-256/2", **login}
+        statuses = [result["status"] for result in self.run([job] * 4)]
+        self.equal("stale now and then", statuses, [200] * 4)
+
+    def outcomes(self, what, results, expected):
+        found = [(result["status"], result["attempts"]) for result in results]
+        self.equal(what, found, expected)
+
+
+def main():
+    if sys.argv[1] == "aiohttp":
+        asyncio.run(serve_aiohttp(sys.argv[2]))
+    elif sys.argv[1] == "httpbin":
+        serve_httpbin()
+    elif sys.argv[1] == "passwords":
+        write_passwords(sys.argv[2])
+    else:
+        checks = Checks(*sys.argv[2:4], [int(port) for port in sys.argv[4:]])
+        checks.session()
+        checks.values()
+        checks.files()
+        checks.digest_with_httpd()
+        checks.stale_nonces()
+        checks.basic_with_httpd()
+        checks.what_httpd_saw()
+        checks.digest_with_httpbin()
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("aiohttp", "httpbin"))
+        version = subprocess.run(["apache2", "-v"], capture_output=True, text=True, check=True)
+        httpd = version.stdout.split()[2]
+        print(f"sessions: passed, {checks.count} checks against {versions}, {httpd}")
 
 
 if __name__ == "__main__":

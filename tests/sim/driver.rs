@@ -229,6 +229,11 @@ impl Driver {
         if random.chance(60) {
             request = request.header("Connection", "close").unwrap();
         }
+        #[cfg(feature = "digest")]
+        if random.chance(world.env.plan.login_pm) {
+            request = request.digest_auth("me", "hush").unwrap();
+            world.env.logins.enable(id);
+        }
         if random.chance(50) {
             request = request.cookies(false);
             world.env.cookies.leave_out(id);

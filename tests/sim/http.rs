@@ -3,6 +3,7 @@
 use super::coding::Coded;
 use super::cookies;
 use super::ledger::Answer;
+use super::logins;
 use super::plan::Fault;
 use super::random::{Random, body_bytes};
 use super::wire::{Http, Step};
@@ -17,6 +18,7 @@ pub(crate) struct Asked {
     pub(crate) length: u64,
     /// The values of its Cookie fields.
     pub(crate) cookies: Vec<String>,
+    pub(crate) authorization: Option<String>,
     asks_close: bool,
     accepts_codings: bool,
 }
@@ -82,18 +84,22 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         return Err(wrong());
     };
     let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
-    let mut cookies = Vec::new();
+    let (mut cookies, mut authorization) = (Vec::new(), None);
     for line in lines {
         let line = line.to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length: ") {
             length = value.parse().map_err(|_| wrong())?;
         }
         cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
+        let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
+        authorization = value.or(authorization);
         asks_close |= line == "connection: close";
         accepts_codings |= line.starts_with("accept-encoding: gzip");
     }
     let method = method.to_owned();
-    Ok(Asked { id, hop, method, length, cookies, asks_close, accepts_codings })
+    let head =
+        Asked { id, hop, method, length, cookies, authorization, asks_close, accepts_codings };
+    Ok(head)
 }
 
 /// The name of what is sent with a request.
@@ -151,6 +157,9 @@ pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut En
         env.ledger.excuse(asked.id);
         // Whoever is next on this connection may suffer as well.
         env.ledger.excuse_origin(origin);
+    }
+    if logins::asks(asked, origin, env) {
+        return challenge(asked, origin, fault, http, env);
     }
     let loops = fault == Some(Fault::Loop);
     let redirects = loops || fault == Some(Fault::LongRedirect);
@@ -303,7 +312,7 @@ impl Draft {
 
     /// All of it, and where it frees what.
     fn parts(&mut self, env: &mut Env) -> Vec<Step> {
-        let is_judged = self.status == 503;
+        let is_judged = matches!(self.status, 401 | 503);
         let mut steps = self.head_steps(env);
         if is_judged {
             steps.push(Step::EndOfHead);
@@ -525,6 +534,23 @@ fn interim(fault: Option<Fault>, env: &mut Env) -> Vec<u8> {
         bytes.extend_from_slice(kind);
     }
     bytes
+}
+
+/// A 401 that the request will answer.
+fn challenge(
+    asked: &Asked,
+    origin: usize,
+    fault: Option<Fault>,
+    http: &mut Http,
+    env: &mut Env,
+) -> Vec<Step> {
+    env.ledger.expect_again(asked.id, asked.hop);
+    let mut draft = Draft::new(asked, 401, fault, http, env);
+    // Nobody may be given it.
+    env.ledger.spoil(draft.nonce);
+    let line = logins::line(origin, env);
+    draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, line.bytes());
+    draft.steps(asked, fault, http, env)
 }
 
 fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -> Vec<Step> {

@@ -17,6 +17,7 @@ mod dns;
 mod driver;
 mod http;
 mod ledger;
+mod logins;
 mod net;
 mod plan;
 mod random;
@@ -37,6 +38,7 @@ use whippet::{Limit, ResolverChoice, Settings, Timeouts};
 use cookies::Cookies;
 use driver::Driver;
 use ledger::Ledger;
+use logins::Logins;
 use plan::Plan;
 pub(crate) use plan::Scenario;
 use random::{Random, mix};
@@ -86,6 +88,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         plan,
         ledger: Ledger::new(mix(seed)),
         cookies: Cookies::default(),
+        logins: Logins::default(),
         story: Story::new(is_told),
         origins,
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),

@@ -29,7 +29,8 @@ mod list {
     }
 }
 
-#[cfg(all(test, feature = "public-suffixes"))]
+#[cfg(feature = "public-suffixes")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
