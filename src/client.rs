@@ -10,12 +10,13 @@ use std::io;
 use url::Url;
 
 use crate::error::{Error, Kind, Phase};
+use crate::policy::cookies::CookieJar;
 use crate::reactor::{Event, FetchId, Full, Reactor};
 use crate::request::{Header, IntoRequest, Request};
 use crate::response::Response;
 use crate::settings::Settings;
 
-/// A session: connections, names and TLS sessions are shared by all that it fetches.
+/// A session: connections, names, TLS sessions and cookies are shared by all that it fetches.
 ///
 /// Every outcome is a value. A status of 404 is an answer; a refused connection is an [`Error`];
 /// neither ever touches another fetch.
@@ -291,6 +292,28 @@ impl Client {
     /// Ends a submitted request; it does not complete. `false`: it had ended.
     pub fn cancel(&mut self, id: FetchId) -> bool {
         self.loose.remove(id).is_some() && self.reactor.cancel(id)
+    }
+
+    /// The cookies of the session.
+    pub fn cookies(&self) -> &CookieJar {
+        self.reactor.cookies()
+    }
+
+    /// The same, to be filled or emptied.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::SystemTime;
+    ///
+    /// let mut client = whippet::Client::new()?;
+    /// client.cookies_mut().read_netscape(&std::fs::read("cookies.txt")?, SystemTime::now());
+    /// let page = client.get("http://127.0.0.1/")?;
+    /// std::fs::write("cookies.txt", client.cookies().to_netscape(SystemTime::now()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cookies_mut(&mut self) -> &mut CookieJar {
+        self.reactor.cookies_mut()
     }
 
     /// The reactor that does the work.

@@ -207,6 +207,8 @@ pub enum Kind {
     /// No address may be connected to, by
     /// [`Settings::deny_private`](crate::Settings::deny_private).
     Denied,
+    /// The proxy could not be reached, or refused its part; the [`Phase`] says at which step.
+    Proxy,
     /// The TLS handshake or a TLS record failed.
     Tls,
     /// The server's certificate was refused.
@@ -219,6 +221,8 @@ pub enum Kind {
     Malformed,
     /// The response's head or body is larger than allowed.
     TooLarge,
+    /// The body's content coding cannot be undone: it is damaged, cut short, or a bomb.
+    Decode,
     /// A redirect was refused.
     Redirect,
     /// The status counts as a failure, by the caller's explicit choice.
@@ -238,12 +242,14 @@ impl Kind {
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Denied => "denied",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Certificate => "certificate",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
+            Self::Decode => "decode",
             Self::Redirect => "redirect",
             Self::Status => "status",
             Self::Cancelled => "cancelled",
@@ -270,6 +276,8 @@ pub enum Phase {
     Dns,
     /// Connecting.
     Connect,
+    /// Asking a proxy for a tunnel, TLS with the proxy included.
+    Proxy,
     /// Shaking hands over TLS.
     Tls,
     /// Sending the request.
@@ -290,6 +298,7 @@ impl Phase {
             Self::Queue => "queue",
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Send => "send",
             Self::Head => "head",
@@ -306,6 +315,7 @@ impl fmt::Display for Phase {
             Self::Queue => "while waiting behind the caps",
             Self::Dns => "while resolving the name",
             Self::Connect => "while connecting",
+            Self::Proxy => "while asking the proxy for a tunnel",
             Self::Tls => "during the TLS handshake",
             Self::Send => "while sending the request",
             Self::Head => "while waiting for the response",
@@ -328,8 +338,10 @@ pub enum Limit {
     Queue,
     /// Resolving the name.
     Dns,
-    /// Resolving, connecting and the TLS handshake together.
+    /// Resolving, connecting, what a proxy asks for, and the TLS handshake together.
     Connect,
+    /// Getting past a proxy: TLS with it, and the tunnel through it.
+    Proxy,
     /// The TLS handshake.
     Tls,
     /// From the request being sent to the first byte of the response.
@@ -345,7 +357,7 @@ pub enum Limit {
 
 impl Limit {
     /// How many there are.
-    pub(crate) const COUNT: usize = 10;
+    pub(crate) const COUNT: usize = 11;
 
     /// A stable name in snake case.
     pub fn as_str(self) -> &'static str {
@@ -355,6 +367,7 @@ impl Limit {
             Self::Queue => "queue",
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::FirstByte => "first_byte",
             Self::Stall => "stall",
@@ -365,7 +378,10 @@ impl Limit {
 
     /// Whether it bounds one attempt, so that another may follow.
     fn is_of_one_attempt(self) -> bool {
-        matches!(self, Self::Dns | Self::Connect | Self::Tls | Self::FirstByte | Self::Stall)
+        matches!(
+            self,
+            Self::Dns | Self::Connect | Self::Proxy | Self::Tls | Self::FirstByte | Self::Stall
+        )
     }
 }
 

@@ -14,10 +14,12 @@ use std::time::{Duration, SystemTime};
 use http::Method;
 use url::Url;
 
+use crate::coding::{Coding, ContentCoding};
 use crate::kit::moment::Moment;
 use crate::policy::{redirect, retry};
 use crate::request::Request;
 use crate::response::{Field, Span};
+use crate::wire::coding;
 use crate::wire::dns::config::{Config, Hosts};
 use crate::wire::dns::lookup::{self, Transport};
 use crate::wire::dns::message::{self, Answer, Extension, Kind};
@@ -146,9 +148,44 @@ impl Body {
     }
 }
 
+/// What undoes codings, given in the order in which they were applied.
+#[derive(Debug)]
+pub struct Decoder(coding::Decoder);
+
+/// What one call of it came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub used: usize,
+    pub made: usize,
+    pub has_more: bool,
+}
+
+impl Decoder {
+    pub fn new(codings: &[Coding]) -> Option<Self> {
+        let mut said = ContentCoding::default();
+        codings.iter().for_each(|coding| said.note(coding.as_str().as_bytes()));
+        coding::Decoder::new(said).map(Self)
+    }
+
+    pub fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, String> {
+        let progress = self.0.decode(input, output).map_err(named)?;
+        let coding::Progress { used, made, has_more } = progress;
+        Ok(Progress { used, made, has_more })
+    }
+
+    pub fn finish(&self) -> Result<(), String> {
+        self.0.finish().map_err(named)
+    }
+
+    /// Bytes of memory that it holds, and those that it may come to hold beyond them.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.0.held_bytes(), self.0.growth_bytes())
+    }
+}
+
 /// A request as it goes on the wire.
 pub fn request_bytes(request: &Request) -> Vec<u8> {
-    let encoded = crate::reactor::encoded(request);
+    let encoded = crate::reactor::encoded(request, true);
     let mut bytes = encoded.bytes.to_vec();
     if encoded.body_follows {
         bytes.extend_from_slice(request.parts.body.as_deref().unwrap_or_default());

@@ -78,6 +78,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exhaustive_enums)]
 
 mod client;
+mod coding;
 mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -87,6 +88,7 @@ mod kit;
 pub mod net;
 mod origin;
 mod policy;
+mod proxy;
 mod reactor;
 mod request;
 mod response;
@@ -99,13 +101,17 @@ mod userinfo;
 mod wire;
 
 pub use client::{AsCompleted, Client, Completed};
+pub use coding::Coding;
 pub use error::{Error, Kind, Limit, Phase, Tried};
+pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;
+pub use proxy::{Proxies, Proxy, ProxyProtocol};
 pub use reactor::{Event, FetchId, Full, Reactor};
 pub use request::{IntoRequest, Request};
 pub use response::{Head, Headers, Hop, Response, Stats, Timings};
 pub use settings::{Resolve, ResolverChoice, Settings, Timeouts};
 pub use trust::{MinVersion, Roots, TlsSettings};
+pub use userinfo::netrc::{Netrc, NetrcError};
 pub use wire::dns::DnsError;
 pub use wire::http1::reuse::CloseReason;
 #[cfg(feature = "tls")]

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
+use crate::proxy::Proxy;
 use crate::trust::TlsSettings;
 use url::{Host, Url};
 
@@ -104,15 +105,24 @@ pub(crate) struct Route {
     /// Whether addresses that are not public are refused, where the request says; none: what the
     /// reactor's settings say.
     pub(crate) deny_private: Option<bool>,
+    /// The proxy in between.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl Route {
+    /// The proxy that requests are handed to; none where they go to the origin, through a tunnel
+    /// or without one.
+    pub(crate) fn forwarder(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|proxy| proxy.forwards(self.origin.scheme))
+    }
+
     /// Whether a connection made for the one may carry a request of the other.
     pub(crate) fn shares_with(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other)
             || (self.origin == other.origin
                 && self.resolve == other.resolve
                 && self.deny_private == other.deny_private
+                && self.proxy == other.proxy
                 && self.same_tls(other))
     }
 

@@ -5,17 +5,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use url::{Position, Url};
 
 use crate::error::{Error, Kind, Limit, Phase};
 use crate::field;
 use crate::origin::{Origin, Route, Scheme};
+use crate::proxy::Proxy;
 use crate::settings::{Resolve, Timeouts};
 use crate::trust::TlsSettings;
-use crate::userinfo::without_userinfo;
+use crate::userinfo::{self, Userinfo, without_userinfo};
 
 /// One request, validated when it is built.
 ///
@@ -24,7 +23,7 @@ use crate::userinfo::without_userinfo;
 /// the [`Settings`](crate::Settings).
 ///
 /// Host, Content-Length and Transfer-Encoding are the reactor's to send and are refused as
-/// headers. `Accept: */*` and a User-Agent are added where they are missing.
+/// headers. `Accept: */*`, an Accept-Encoding and a User-Agent are added where they are missing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -55,8 +54,8 @@ pub(crate) struct Parts {
     pub(crate) headers: Vec<Header>,
     pub(crate) body: Option<Arc<[u8]>>,
     pub(crate) choices: Choices,
-    /// Made at first sending.
-    pub(crate) encoded: OnceLock<Encoded>,
+    /// Made at first sending: without decoding, and with it.
+    pub(crate) encoded: [OnceLock<Encoded>; 2],
 }
 
 /// A name and a value, as given.
@@ -82,11 +81,17 @@ pub(crate) struct Choices {
     pub(crate) follow: Option<bool>,
     pub(crate) redirects_max: Option<usize>,
     pub(crate) retries: Option<u32>,
+    pub(crate) cookies: Option<bool>,
+    pub(crate) decode: Option<bool>,
+    /// For the origin of the URL, in answer to a challenge of scheme Digest.
+    pub(crate) digest: Option<Arc<Userinfo>>,
     pub(crate) deny_private: Option<bool>,
     pub(crate) head_bytes_max: Option<usize>,
     pub(crate) body_bytes_max: Option<u64>,
     pub(crate) resolve: Vec<Resolve>,
     pub(crate) tls: Option<Arc<TlsSettings>>,
+    /// `Some(None)`: no proxy, whatever the settings say.
+    pub(crate) proxy: Option<Option<Proxy>>,
 }
 
 /// How a request is built.
@@ -117,11 +122,11 @@ impl Request {
             headers: Vec::new(),
             body: None,
             choices: Choices::default(),
-            encoded: OnceLock::new(),
+            encoded: Default::default(),
         };
         let mut request = Self { parts: Arc::new(parts), tag: 0, collect: false };
-        if let Some((user, password)) = credentials {
-            request = request.basic_auth(&user, &password);
+        if let Some(credentials) = credentials {
+            request = request.authorization(credentials.basic().into_bytes());
         }
         Ok(request)
     }
@@ -213,8 +218,7 @@ impl Request {
     /// An Authorization header of scheme Basic (RFC 7617), unless there is an Authorization.
     #[must_use]
     pub fn basic_auth(self, user: &str, password: &str) -> Self {
-        let token = BASE64.encode(format!("{user}:{password}"));
-        self.authorization(format!("Basic {token}").into_bytes())
+        self.authorization(userinfo::basic(user.as_bytes(), password.as_bytes()).into_bytes())
     }
 
     /// An Authorization header of scheme Bearer (RFC 6750), unless there is an Authorization.
@@ -226,6 +230,29 @@ impl Request {
         let value = field::check_header(b"Authorization", value.as_bytes());
         let value = value.map_err(invalid_request)?.to_vec();
         Ok(self.authorization(value))
+    }
+
+    /// Who asks, in answer to a challenge of scheme Digest (RFC 7616) by the URL's origin: with
+    /// MD5, SHA-256 or SHA-512-256, each with `-sess` or without, and the protection `auth`. The
+    /// 401 with the first challenge is followed by one more exchange of the same fetch, and
+    /// further requests to the origin answer beforehand. It is not sent to another origin, nor
+    /// where there is an Authorization header.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRequest`] where the user name holds a CR, LF, NUL or another control
+    /// character.
+    ///
+    /// ```
+    /// # use whippet::Request;
+    /// let request = Request::get("http://127.0.0.1/private")?.digest_auth("me", "hush")?;
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    #[cfg(feature = "digest")]
+    pub fn digest_auth(mut self, user: &str, password: &str) -> Result<Self, Error> {
+        field::check_header(b"Authorization", user.as_bytes()).map_err(invalid_request)?;
+        let login = Userinfo { user: user.as_bytes().into(), password: password.as_bytes().into() };
+        self.change().choices.digest = Some(Arc::new(login));
+        Ok(self)
     }
 
     /// The body, sent with its Content-Length.
@@ -284,6 +311,23 @@ impl Request {
         self
     }
 
+    /// Whether it carries the cookies that were set before, and its responses set them: without it,
+    /// as [`Settings::cookies`](crate::Settings::cookies) says. A Cookie header of its own is sent
+    /// in any case; kept cookies go behind those in it, except where they have the same name.
+    #[must_use]
+    pub fn cookies(mut self, cookies: bool) -> Self {
+        self.change().choices.cookies = Some(cookies);
+        self
+    }
+
+    /// Whether content codings are asked for and removed from the body:
+    /// [`Settings::decode`](crate::Settings::decode).
+    #[must_use]
+    pub fn decode(mut self, decode: bool) -> Self {
+        self.change().choices.decode = Some(decode);
+        self
+    }
+
     /// Whether only addresses of the public internet are connected to, by this request and what
     /// it is redirected to: [`Settings::deny_private`](crate::Settings::deny_private).
     /// Connections are shared only with requests that said the same here.
@@ -303,7 +347,7 @@ impl Request {
         self
     }
 
-    /// Most bytes of the response's body, inclusive; a longer one ends with
+    /// Most bytes of the response's body, inclusive and decoded; a longer one ends with
     /// [`Kind::TooLarge`]. Without it a collected body has the settings' limit and a streamed
     /// one has none. [`u64::MAX`]: none.
     #[must_use]
@@ -340,6 +384,22 @@ impl Request {
         let route = Route { tls: Some(tls), ..(*parts.route).clone() };
         parts.route = Arc::new(route);
         self
+    }
+
+    /// The proxy in between, for this request and what it is redirected to; `None`: none. Without
+    /// it, the settings say ([`Settings::proxies`](crate::Settings::proxies)).
+    ///
+    /// ```
+    /// use whippet::{Proxy, Request};
+    ///
+    /// let proxy = Proxy::new("socks5h://127.0.0.1:9050")?;
+    /// let request = Request::get("https://www.example.com/")?.proxy(Some(proxy));
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    #[must_use]
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.change().choices.proxy = Some(proxy.clone());
+        self.routed_by(proxy)
     }
 
     /// The method.
@@ -391,6 +451,7 @@ impl Request {
         method: Method,
         url: Url,
         keep_body: bool,
+        keep_login: bool,
         keep: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, Error> {
         let mut request = self.clone();
@@ -400,6 +461,9 @@ impl Request {
         parts.headers.retain(|(name, _)| keep(name));
         if !keep_body {
             parts.body = None;
+        }
+        if !keep_login {
+            parts.choices.digest = None;
         }
         request.reroute()
     }
@@ -422,17 +486,25 @@ impl Request {
     /// The parts to be changed: a copy where clones share them, and to be encoded anew.
     fn change(&mut self) -> &mut Parts {
         let parts = Arc::make_mut(&mut self.parts);
-        parts.encoded = OnceLock::new();
+        parts.encoded = Default::default();
         parts
     }
 
     fn reroute(mut self) -> Result<Self, Error> {
         let parts = self.change();
         let route = route_of(&parts.url, &parts.choices.resolve)?;
-        let Choices { tls, deny_private, .. } = &parts.choices;
-        let route = Route { tls: tls.clone(), deny_private: *deny_private, ..route };
+        let Choices { tls, deny_private, proxy, .. } = &parts.choices;
+        let (tls, proxy) = (tls.clone(), proxy.clone().flatten());
+        let route = Route { tls, deny_private: *deny_private, proxy, ..route };
         parts.route = Arc::new(route);
         Ok(self)
+    }
+
+    /// The same request over another proxy, or over none.
+    pub(crate) fn routed_by(mut self, proxy: Option<Proxy>) -> Self {
+        let parts = self.change();
+        parts.route = Arc::new(Route { proxy, ..(*parts.route).clone() });
+        self
     }
 
     fn authorization(mut self, value: Vec<u8>) -> Self {
@@ -452,11 +524,15 @@ impl Default for Choices {
             follow: None,
             redirects_max: None,
             retries: None,
+            cookies: None,
+            decode: None,
+            digest: None,
             deny_private: None,
             head_bytes_max: None,
             body_bytes_max: None,
             resolve: Vec::new(),
             tls: None,
+            proxy: None,
         }
     }
 }
@@ -538,24 +614,16 @@ fn route_of(url: &Url, resolve: &[Resolve]) -> Result<Route, Error> {
     }
     let address = resolve.iter().rev().find(|entry| entry.matches(&origin.host, origin.port));
     let resolve = address.map(|entry| entry.address);
-    Ok(Route { resolve, origin, tls: None, deny_private: None })
+    Ok(Route { resolve, origin, tls: None, deny_private: None, proxy: None })
 }
 
-/// Takes user name and password out of the URL (RFC 9110 §4.2.4), percent-decoded.
-fn take_credentials(url: &mut Url) -> Option<(String, String)> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let user = percent_decoded(url.username());
-    let password = percent_decoded(url.password().unwrap_or(""));
+/// Takes user name and password out of the URL (RFC 9110 §4.2.4).
+fn take_credentials(url: &mut Url) -> Option<Userinfo> {
+    let credentials = Userinfo::of(url)?;
     // Both fail only for URLs without a host, which have no user information either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    Some((user, password))
-}
-
-fn percent_decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+    Some(credentials)
 }
 
 /// The URL as given, cut short and without what may be a password.

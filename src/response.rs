@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use url::Url;
 
+use crate::coding::{Coding, ContentCoding};
 use crate::error::{Error, Kind, Phase};
 use crate::field;
 use crate::request::Request;
@@ -48,7 +49,7 @@ pub struct Head<'a> {
     pub(crate) line: StatusLine,
 }
 
-/// What a status line says.
+/// What a status line says, and what was done to the body behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct StatusLine {
     /// 100 to 999.
@@ -56,6 +57,8 @@ pub(crate) struct StatusLine {
     /// 0 or 1: HTTP/1.0 or HTTP/1.1.
     pub(crate) minor: u8,
     pub(crate) reason: Span,
+    /// The codings that are removed.
+    pub(crate) removed: ContentCoding,
 }
 
 impl<'a> Head<'a> {
@@ -82,6 +85,12 @@ impl<'a> Head<'a> {
     /// The first value of a field; `name` is compared without case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The content codings that are removed from the body, in the order in which they were
+    /// applied. None: the body is handed on as it came, whatever Content-Encoding says.
+    pub fn removed_codings(&self) -> impl Iterator<Item = Coding> + Clone + fmt::Debug + use<> {
+        self.line.removed.codings()
     }
 
     /// The fields as an [`http::HeaderMap`]; what that cannot hold is left out. Values that may be
@@ -169,7 +178,9 @@ pub struct Timings {
     pub dns: Duration,
     /// Connecting.
     pub connect: Duration,
-    /// The TLS handshake.
+    /// Getting past a proxy: TLS with it, and the tunnel through it.
+    pub proxy: Duration,
+    /// The TLS handshake with the origin.
     pub tls: Duration,
     /// From the request being sent to the first byte of the response.
     pub first_byte: Duration,
@@ -193,6 +204,8 @@ pub struct Stats {
     pub reused: bool,
     /// Bytes of the body on the wire, without framing.
     pub wire_bytes: u64,
+    /// Bytes of the body as it was handed over: decoded, where a content coding was removed.
+    pub body_bytes: u64,
 }
 
 /// A whole answer, its body collected.
@@ -249,7 +262,23 @@ impl Response {
         Headers::new(&self.0.trailers.bytes, &self.0.trailers.fields)
     }
 
-    /// The body.
+    /// The content codings that were removed from the body, in the order in which they were
+    /// applied. None: the body is as it came, whatever Content-Encoding says.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), whippet::Error> {
+    /// let page = whippet::Client::new()?.get("http://127.0.0.1/")?;
+    /// if page.removed_codings().count() > 0 {
+    ///     println!("{} bytes of {}", page.stats().wire_bytes, page.body().len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn removed_codings(&self) -> impl Iterator<Item = Coding> + Clone + fmt::Debug + use<> {
+        self.head().removed_codings()
+    }
+
+    /// The body, decoded where [`Self::removed_codings`] says so.
     pub fn body(&self) -> &[u8] {
         &self.0.body
     }

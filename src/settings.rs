@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Limit;
+use crate::proxy::Proxies;
 use crate::trust::TlsSettings;
+use crate::userinfo::netrc::Netrc;
 
 /// Everything a [`Reactor`](crate::Reactor) or [`Client`](crate::Client) can be told.
 ///
@@ -21,6 +23,9 @@ use crate::trust::TlsSettings;
 /// | `body_bytes_max` | 10 MiB for collected responses; none for streamed ones |
 /// | `follow`, `redirects_max`, `allow_downgrade` | yes, 10, no |
 /// | `retries` | 2 beyond the first attempt |
+/// | `cookies` | yes |
+/// | `decode` | yes |
+/// | `netrc` | none |
 /// | `deny_private` | no |
 /// | `resolver`, `dns_servers`, `resolve` | [`ResolverChoice::Auto`], none, none |
 /// | `tls` | TLS 1.2 and 1.3, the web's root certificates |
@@ -51,7 +56,8 @@ pub struct Settings {
     /// those that wait, and `submit` gives requests back; nothing is dropped. One collecting
     /// fetch reads on all the same, from a reserve of one `body_bytes_max`; only where that, or
     /// the request's own, is more than half of this bound can that one body exceed it. Up to
-    /// 16 KiB of trailers for each response under way are not counted.
+    /// 16 KiB of trailers for each response under way are not counted. Decoders count, too; what
+    /// one of them may come to hold, at most 20 MiB, can exceed the bound once.
     pub buffered_bytes_max: usize,
     /// Most idle connections kept; the one idle longest is closed for another.
     pub idle_connections_max: usize,
@@ -59,7 +65,7 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Most bytes of a response's head. At most 16 MiB.
     pub head_bytes_max: usize,
-    /// Most bytes of a collected body.
+    /// Most bytes of a collected body, decoded.
     pub body_bytes_max: u64,
     /// Whether redirects are followed.
     pub follow: bool,
@@ -69,6 +75,26 @@ pub struct Settings {
     pub allow_downgrade: bool,
     /// Most attempts of one fetch beyond its first.
     pub retries: u32,
+    /// Whether requests carry the cookies that were set before, and responses set them: in a
+    /// [`CookieJar`](crate::CookieJar) of the reactor's own, by RFC 6265bis.
+    /// [`Request::cookies`](crate::Request::cookies) says otherwise for one.
+    pub cookies: bool,
+    /// Whether content codings are asked for and removed: gzip, deflate, br and zstd, as far as
+    /// they are built in, at most two on one body.
+    ///
+    /// Accept-Encoding then names them, unless the request has one of its own; with a Range it is
+    /// `identity`. A body in a coding that is not known, and that of a 206, is handed on as it
+    /// came; [`Head::removed_codings`](crate::Head::removed_codings) tells. Headers stay as they
+    /// were sent: a Content-Length counts encoded bytes. What cannot be decoded ends with
+    /// [`Kind::Decode`](crate::Kind::Decode): damaged or cut short, with something behind its end,
+    /// more than two codings, or more than 1,000 times larger decoded than encoded (once that is
+    /// over 1 MiB). Windows are at most 16 MiB for br (RFC 7932) and 8 MiB for zstd (RFC 9659).
+    pub decode: bool,
+    /// Logins by host: a request to one of them, in each hop of its redirects, says who asks with
+    /// an Authorization header of scheme Basic, unless it has one or a
+    /// [digest login](crate::Request::digest_auth) of its own. The login of all other hosts is
+    /// not sent where a redirect has led to another origin.
+    pub netrc: Option<Arc<Netrc>>,
     /// Whether only addresses of the public internet are connected to: not those of private use,
     /// loopback, link-local, unique local, multicast, or of any other range that IANA's
     /// special-purpose registries do not call globally reachable, nor IPv6 forms of such IPv4
@@ -85,6 +111,8 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Names that are not looked up.
     pub resolve: Vec<Resolve>,
+    /// Which proxy is taken. Only [`Proxies::from_environment`] reads the environment.
+    pub proxies: Proxies,
     /// Whom to trust, and as whom to appear.
     pub tls: Arc<TlsSettings>,
     /// Most events taken from the operating system at once; at least 1.
@@ -107,10 +135,14 @@ impl Default for Settings {
             redirects_max: 10,
             allow_downgrade: false,
             retries: 2,
+            cookies: true,
+            decode: true,
+            netrc: None,
             deny_private: false,
             resolver: ResolverChoice::Auto,
             dns_servers: Vec::new(),
             resolve: Vec::new(),
+            proxies: Proxies::default(),
             tls: Arc::default(),
             events_per_wait_max: 1_024,
         }

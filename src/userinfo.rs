@@ -1,10 +1,46 @@
-//! Plain data. The text of a URL without the user name and password in it (RFC 3986 §3.2.1).
+//! Plain data. The user name and password in a URL (RFC 3986 §3.2.1): read, said as Basic
+//! credentials, and left out.
 //!
-//! In goes text that may be no URL at all, as it is for errors about it; out comes the same without
-//! whatever may be a password. Text cannot be parsed to find that out, so all that stands before
-//! the last `@` is taken for it, but for the scheme.
+//! In goes a URL, or text that may be no URL at all, as it is for errors about it; out comes who
+//! asks, or the same text without whatever may be a password. Text cannot be parsed to find that
+//! out, so all that stands before the last `@` is taken for it, but for the scheme.
+
+pub(crate) mod netrc;
 
 use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use url::Url;
+
+/// Who asks, percent-decoded.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Userinfo {
+    pub(crate) user: Box<[u8]>,
+    pub(crate) password: Box<[u8]>,
+}
+
+impl Userinfo {
+    /// What a URL has of it.
+    pub(crate) fn of(url: &Url) -> Option<Self> {
+        if url.username().is_empty() && url.password().is_none() {
+            return None;
+        }
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<_>>();
+        let password = decoded(url.password().unwrap_or_default());
+        Some(Self { user: decoded(url.username()).into(), password: password.into() })
+    }
+
+    /// The credentials of scheme Basic (RFC 7617) that say the same.
+    pub(crate) fn basic(&self) -> String {
+        basic(&self.user, &self.password)
+    }
+}
+
+/// The credentials of scheme Basic (RFC 7617).
+pub(crate) fn basic(user: &[u8], password: &[u8]) -> String {
+    format!("Basic {}", BASE64.encode([user, b":", password].concat()))
+}
 
 /// The text without what may be user information, which a `@` ends.
 pub(crate) fn without_userinfo(url: &str) -> Cow<'_, str> {

@@ -3,7 +3,7 @@
 //!
 //! Cargo builds examples for a plain `cargo test`, beside the tests' own directory. With
 //! `--test fetch_cli` alone, `cargo build --example fetch` comes first.
-#![cfg(all(unix, feature = "ring"))]
+#![cfg(all(unix, feature = "ring", feature = "gzip", feature = "brotli", feature = "zstd"))]
 
 use std::collections::HashMap;
 use std::fs;
@@ -71,6 +71,30 @@ fn a_record_says_all_of_a_fetch() {
     let bare = &records(&run(&["-s", "--json", "--no-body", &origin.url("/text")], "").stdout)[0];
     assert!(bare.get("body").is_none() && bare.get("body_base64").is_none());
     assert_eq!((&bare["bytes"], &bare["status"]), (&Value::from(7), &Value::from(200)));
+}
+
+#[test]
+fn bodies_are_decoded_unless_the_line_or_the_job_says_otherwise() {
+    let origin = Origin::start();
+    let url = origin.url("/gzip");
+    let gzip = include_bytes!("corpus/codings/text.gz");
+    let decoded = run(&["-s", &url], "").stdout;
+    assert!(decoded.starts_with(b"0 squared is 0\n") && decoded.len() > gzip.len());
+    assert_eq!(run(&["-s", "--no-decode", &url], "").stdout, gzip);
+    let jobs = format!("{{\"url\":{url:?}}}\n{{\"url\":{url:?},\"decode\":false}}\n");
+    let done = records(&run(&["-s", "--json", "--ordered", "--jobs", "-"], &jobs).stdout);
+    assert_eq!(done[0]["body"], text(&decoded));
+    assert!(done[1]["body_base64"].is_string());
+    let wire = Value::from(gzip.len());
+    assert_eq!((&done[0]["bytes"], &done[0]["wire_bytes"]), (&Value::from(decoded.len()), &wire));
+    assert_eq!((&done[1]["bytes"], &done[1]["wire_bytes"]), (&wire, &wire));
+    let job = format!("{{\"url\":{url:?},\"decode\":true}}\n");
+    let decodes = run(&["-s", "--json", "--no-decode", "--jobs", "-"], &job);
+    assert_eq!(records(&decodes.stdout)[0]["body"], text(&decoded));
+    let cut = run(&["-s", "--json", &origin.url("/gzip/3")], "");
+    let error = &records(&cut.stdout)[0]["error"];
+    assert_eq!((&error["kind"], &error["phase"]), (&"decode".into(), &"body".into()));
+    assert_eq!(cut.status.code(), Some(1));
 }
 
 #[test]
@@ -282,8 +306,8 @@ fn what_cannot_be_used_is_one_line_and_exit_status_2() {
     for (args, named) in [
         (&[][..], "nothing to fetch"),
         (&["--nope"], "--nope"),
-        (&["--proxy", "http://p/", "http://a/"], "--proxy"),
-        (&["--no-cookies", "http://a/"], "--no-cookies"),
+        (&["--proxy", "ftp://p/", "http://a/"], "--proxy"),
+        (&["--cookie", "a=\u{7}", "http://a/"], "--cookie"),
         (&["-i", "/nowhere/list"], "/nowhere/list"),
         (&["-i", "/"], "/:"),
         (&["--jobs", "/nowhere/jobs"], "/nowhere/jobs"),
@@ -319,11 +343,11 @@ fn a_single_url_that_fails_is_one_line() {
 #[test]
 fn every_endpoint_of_the_demo_ends_as_it_was_built() {
     for more in [&[][..], &["--json"], &["-c", "4", "--json", "--ordered"]] {
-        let done = run(&[&["--demo", "96"], more].concat(), "");
+        let done = run(&[&["--demo", "108"], more].concat(), "");
         let said = text(&done.stderr);
         assert_eq!(done.status.code(), Some(0), "{said}");
         assert!(said.contains("every endpoint ended as it was built to end"), "{said}");
-        let results = if more.is_empty() { 0 } else { 96 };
+        let results = if more.is_empty() { 0 } else { 108 };
         assert_eq!(records(&done.stdout).len(), results);
     }
 }
@@ -394,6 +418,9 @@ fn run(args: &[&str], input: &str) -> Output {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(program());
+    for variable in ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(variable);
+    }
     command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -514,6 +541,10 @@ fn answer(mut stream: &TcpStream, is_head: bool, path: &str, said: Vec<u8>) -> O
         "binary" => ("200 OK".to_owned(), b"\xff\0\xff".to_vec()),
         "bytes" => ("200 OK".to_owned(), vec![b'x'; number]),
         "status" => (format!("{number} Odd"), number.to_string().into_bytes()),
+        "gzip" => {
+            let gzip = include_bytes!("corpus/codings/text.gz");
+            ("200 OK\r\nContent-Encoding: gzip".to_owned(), gzip[..gzip.len() - number].to_vec())
+        }
         "redirect" => ("302 Found\r\nLocation: /text".to_owned(), Vec::new()),
         "late" => {
             thread::sleep(Duration::from_millis(10 * number as u64));

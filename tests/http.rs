@@ -16,7 +16,8 @@ fn head(method: &str, target: &str, host: &str, lines: &str) -> String {
 }
 
 fn defaults() -> String {
-    format!("Accept: */*\r\nUser-Agent: whippet/{}\r\n", env!("CARGO_PKG_VERSION"))
+    let agent = concat!("User-Agent: whippet/", env!("CARGO_PKG_VERSION"), "\r\n");
+    format!("Accept: */*\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n{agent}")
 }
 
 fn connections_of(origin: &Origin) -> Vec<(usize, usize)> {
@@ -64,7 +65,7 @@ fn headers_keep_their_case_and_order_and_replace_the_defaults() {
         .body("12345");
     assert_eq!(run.fetch(request).answer(), (200, &b"a"[..]));
     let lines = b"x-B: 2\r\naCCEPT: text/html\r\nX-A: 1\r\nx-b: \xe9\r\nUSER-agent: \r\n\
-                  Content-Length: 5\r\n";
+                  Accept-Encoding: gzip, deflate, br, zstd\r\nContent-Length: 5\r\n";
     let [seen] = &origin.requests()[..] else { panic!("one request") };
     let first = head("POST", "/", &origin.address().to_string(), "");
     let first = first.strip_suffix("\r\n").unwrap();

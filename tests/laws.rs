@@ -19,8 +19,8 @@ enum Floor {
 fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
-        "request" | "response" | "settings" | "origin" | "error" | "field" | "trust"
-        | "userinfo" => Floor::Data,
+        "request" | "response" | "proxy" | "settings" | "origin" | "error" | "field" | "trust"
+        | "userinfo" | "coding" => Floor::Data,
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),
@@ -84,8 +84,14 @@ fn each_crate_behind_a_floor_is_named_in_one_room() {
         ("simple_dns", "wire/dns/message"),
         ("resolv_conf", "wire/dns/config"),
         ("httpdate", "policy/retry"),
-        ("percent_encoding", "request"),
-        ("base64", "request"),
+        ("percent_encoding", "userinfo"),
+        ("base64", "userinfo"),
+        ("psl", "policy/cookies/site"),
+        ("flate2", "wire/coding"),
+        ("brotli_decompressor", "wire/coding"),
+        ("zstd_safe", "wire/coding"),
+        ("md5", "policy/auth/hash"),
+        ("sha2", "policy/auth/hash"),
     ] {
         let named: BTreeSet<_> = sources()
             .into_iter()

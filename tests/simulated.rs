@@ -86,7 +86,7 @@ fn many_seeds() {
 
 #[test]
 fn every_scenario_comes_up() {
-    let outcomes: Vec<_> = (0..20).map(|seed| run(seed, false)).collect();
+    let outcomes: Vec<_> = (0..33).map(|seed| run(seed, false)).collect();
     for scenario in Scenario::ALL {
         assert!(outcomes.iter().any(|outcome| outcome.scenario == scenario && outcome.served > 0));
     }

@@ -74,6 +74,11 @@ fn expected(request: &Request, headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     if !gives("accept") {
         bytes.extend_from_slice(b"Accept: */*\r\n");
     }
+    if !gives("accept-encoding") {
+        let range = gives("range");
+        let codings = if range { &b"identity"[..] } else { b"gzip, deflate, br, zstd" };
+        bytes.extend([b"Accept-Encoding: ", codings, b"\r\n"].concat());
+    }
     if !gives("user-agent") {
         let agent = concat!("User-Agent: whippet/", env!("CARGO_PKG_VERSION"), "\r\n");
         bytes.extend_from_slice(agent.as_bytes());

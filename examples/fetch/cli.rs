@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue};
 use whippet::Resolve;
 
 use super::USAGE_EXIT;
-use super::values::{self, Header, Seconds, Servers, Userinfo};
+use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
 /// Fetches URLs, many at once, on one thread.
 ///
@@ -72,17 +72,41 @@ pub(crate) struct Args {
     /// Ask for the head only (method HEAD)
     #[arg(short = 'I', long)]
     pub(crate) head: bool,
-    /// Basic authentication
+    /// Basic authentication, or Digest with --digest
     #[arg(short, long, value_name = "USER:PASS", value_parser = values::userinfo,
           conflicts_with = "bearer")]
     pub(crate) user: Option<Userinfo>,
+    /// Give the login of -u, or that in a URL, in answer to a Digest challenge, and never as it is
+    #[arg(long, conflicts_with = "bearer")]
+    pub(crate) digest: bool,
+    /// Take the logins of hosts from the file that NETRC names, or ~/.netrc
+    #[arg(short = 'n', long)]
+    pub(crate) netrc: bool,
+    /// Take the logins of hosts from FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "netrc")]
+    pub(crate) netrc_file: Option<PathBuf>,
     /// Bearer authentication
     #[arg(long, value_name = "TOKEN", value_parser = values::bearer)]
     pub(crate) bearer: Option<String>,
+    /// Cookies for every URL, as NAME=VALUE; or where there is no =, a file to take kept ones from;
+    /// may be given again
+    #[arg(short = 'b', long = "cookie", value_name = "NAME=VALUE|FILE", value_parser = values::cookie)]
+    pub(crate) cookies: Vec<Cookie>,
+    /// Write the cookies that are kept at the end to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cookie_jar: Option<PathBuf>,
+    /// Neither keep cookies nor send kept ones, unless a job says so
+    #[arg(long)]
+    pub(crate) no_cookies: bool,
     /// The User-Agent header
     #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::user_agent)]
     pub(crate) user_agent: Option<Header>,
 
+    /// The proxy: http, https, socks4, socks4a, socks5 or socks5h; empty for none [default: what
+    /// http_proxy, https_proxy, all_proxy and no_proxy say]
+    #[arg(short = 'x', long, value_name = "URL", value_parser = values::proxy,
+          conflicts_with = "demo")]
+    pub(crate) proxy: Option<ProxyChoice>,
     /// Connect to ADDR where a URL says HOST and PORT; may be given again
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = values::resolve)]
     pub(crate) resolve: Vec<Resolve>,
@@ -106,7 +130,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "demo")]
     pub(crate) deny_private: bool,
 
-    /// Bytes of a body at most [default: 10 MiB where it is collected for --json, else none]
+    /// Neither ask for content codings (gzip, deflate, br, zstd) nor remove them
+    #[arg(long)]
+    pub(crate) no_decode: bool,
+
+    /// Bytes of a body at most, decoded [default: 10 MiB where it is collected for --json, else none]
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_body: Option<u64>,
     /// Bytes of a response's head at most [default: 64 KiB]
@@ -117,6 +145,13 @@ pub(crate) struct Args {
     /// {path}, {n}, {id}
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// Go on with what an earlier run has left of a file, and leave what there is if this one fails;
+    /// a status of 400 or more counts as a failure
+    #[arg(long = "continue", requires = "output", conflicts_with = "head")]
+    pub(crate) resume: bool,
+    /// The SHA-256 that the one file must have, or it is not kept
+    #[arg(long, value_name = "sha256:HEX", requires = "output", value_parser = values::checksum)]
+    pub(crate) checksum: Option<Checksum>,
     /// Print one JSON object per job
     #[arg(long)]
     pub(crate) json: bool,
@@ -183,7 +218,8 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see fetch --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-const SECRET_OPTIONS: [&str; 4] = ["--header", "--user", "--bearer", "--data"];
+const SECRET_OPTIONS: [&str; 6] =
+    ["--header", "--user", "--bearer", "--data", "--cookie", "--proxy"];
 
 #[cfg(test)]
 mod tests {
@@ -219,7 +255,8 @@ mod tests {
     fn what_cannot_be_used_is_one_line_that_names_it() {
         for (words, named) in [
             ("--nope u", "--nope"),
-            ("--proxy x u", "--proxy"),
+            ("--proxy x://y u", "--proxy"),
+            ("--unix-socket x u", "--unix-socket"),
             ("-m x u", "--max-time"),
             ("-m -1 u", "-1"),
             ("-c 0 u", "--concurrency"),
@@ -235,6 +272,9 @@ mod tests {
             ("-i a u", "--input"),
             ("--max-body 1k u", "--max-body"),
             ("--demo --deny-private", "--deny-private"),
+            ("--digest --bearer t u", "--bearer"),
+            ("-n --netrc-file f u", "--netrc"),
+            ("-b a=\u{7} u", "--cookie"),
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");
@@ -250,6 +290,8 @@ mod tests {
             "-H Bearer:canary\u{1} u",
             "-HAuthorization:Bearer\u{1}canary u",
             "--bearer canary\u{7} u",
+            "-x http://user:canary@h:x u",
+            "-b a=canary\u{7} u",
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");

@@ -208,7 +208,7 @@ const fn tuned(endpoint: Endpoint, tune: fn(Request) -> Result<Request, Error>) 
     Endpoint { tune, ..endpoint }
 }
 
-const ENDPOINTS: [Endpoint; 24] = [
+const ENDPOINTS: [Endpoint; 27] = [
     endpoint(
         "fast",
         "200, 1 KiB, keep-alive",
@@ -301,6 +301,33 @@ const ENDPOINTS: [Endpoint; 24] = [
         "200, three chunks and a trailer over TLS",
         (Door::Tls, "/chunked"),
         Built::Answer { status: 200, bytes: 3_000 },
+    ),
+    tuned(
+        endpoint(
+            "compressed",
+            "200, gzip: 762 B on the wire, 2,894 B decoded",
+            (Door::Plain, "/gzip"),
+            Built::Answer { status: 200, bytes: 2_894 },
+        ),
+        |request| Ok(request.decode(true)),
+    ),
+    tuned(
+        endpoint(
+            "compressed, TLS",
+            "200, br: 478 B on the wire, 2,894 B decoded",
+            (Door::Tls, "/br"),
+            Built::Answer { status: 200, bytes: 2_894 },
+        ),
+        |request| Ok(request.decode(true)),
+    ),
+    tuned(
+        endpoint(
+            "corrupt",
+            "decode: half of a gzip file, announced as all of it",
+            (Door::Plain, "/half-gzip"),
+            Built::Failure("decode"),
+        ),
+        |request| Ok(request.decode(true)),
     ),
     endpoint(
         "closing",

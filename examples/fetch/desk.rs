@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use slab::Slab;
 use whippet::url::Url;
-use whippet::{Event, FetchId, Head, Headers, Hop, Kind, Phase, Response, Stats};
+use whippet::{Event, FetchId, Head, Headers, Hop, Kind, Phase, Request, Response, Stats};
 
 use super::demo::Ledger;
-use super::files::{Files, Owner, Part};
+use super::files::{Files, Owner};
 use super::jobs::Failure;
 use super::output::Output;
+use super::part::{Part, Target};
 use super::progress::Progress;
 use super::record::{Answer, Ended, push_plain, remote, write_headers};
 use super::setup::Print;
@@ -53,6 +54,8 @@ pub(crate) struct Slot {
     pub(crate) fetch: Option<FetchId>,
     pub(crate) answer: Option<Answer>,
     pub(crate) bytes: u64,
+    /// Where its body goes, where that was to be known beforehand.
+    pub(crate) target: Option<Target>,
     pub(crate) part: Option<Part>,
 }
 
@@ -97,6 +100,22 @@ impl Desk {
         }
     }
 
+    /// Asks for the rest, where a GET's body goes to a file of which an earlier run left some.
+    pub(crate) fn aim(&mut self, slot: &mut Slot, request: Request) -> Result<Request, Failure> {
+        let Some(files) = &mut self.files else { return Ok(request) };
+        if request.method() != "GET" {
+            return Ok(request);
+        }
+        let url = slot.url.as_deref().unwrap_or_default();
+        let owner = Owner { n: slot.n, id: slot.id.as_ref(), url };
+        let failed = |error| Failure::new(Kind::Io, Phase::Request, error);
+        slot.target = files.target(owner).map_err(failed)?;
+        match &slot.target {
+            Some(target) => target.ask(request).map_err(|error| Failure::from(&error)),
+            None => Ok(request),
+        }
+    }
+
     /// Ends a job that never was a fetch, or is none any more.
     pub(crate) fn refuse(&mut self, slot: &Slot, failure: &Failure) {
         self.finish(slot, None, &[], &Stats::default(), Some(failure));
@@ -121,7 +140,11 @@ impl Desk {
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         if let (Some(files), true) = (&mut self.files, wanted) {
             let url = slot.url.as_deref().unwrap_or_default();
-            slot.part = Some(files.begin(Owner { n: slot.n, id: slot.id.as_ref(), url })?);
+            let owner = Owner { n: slot.n, id: slot.id.as_ref(), url };
+            slot.part = Some(files.begin(owner, slot.target.as_ref(), head)?);
+        }
+        if let (Some(target), 416) = (&slot.target, answer.status) {
+            target.forget();
         }
         if self.print == Print::Head {
             self.scratch.clear();

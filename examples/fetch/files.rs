@@ -1,24 +1,29 @@
-//! Bodies in files: where each goes, and how it gets there.
+//! Bodies in files: where each goes.
 //!
-//! A body is written under a temporary name beside its place and renamed when it is complete, so
-//! that a partial file never bears the final name. What comes from a URL or a job can only ever
-//! name something below the directory that the user named.
+//! In go what `-o` says and whose body it is; out comes a [`Part`]. What comes from a URL or a job
+//! can only ever name something below the directory that the user named.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File};
 use std::hash::BuildHasher;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use whippet::Head;
 use whippet::url::Url;
+
+use super::part::{Part, Target};
+use super::values::Checksum;
 
 /// What `-o` asks for.
 #[derive(Debug)]
 pub(crate) struct Files {
     place: Place,
     taken: Taken,
+    /// Whether what an earlier run left is gone on with.
+    pub(crate) continues: bool,
+    /// What the one file must come to.
+    pub(crate) checksum: Option<Checksum>,
 }
 
 #[derive(Debug)]
@@ -66,13 +71,31 @@ impl Files {
                  (ending in /) or a template with {{host}}, {{path}}, {{n}} or {{id}}"
             ));
         };
-        Ok(Self { place, taken: Taken::default() })
+        Ok(Self { place, taken: Taken::default(), continues: false, checksum: None })
     }
 
     /// Begins a body's file. An error is one line that names the path.
-    pub(crate) fn begin(&mut self, owner: Owner<'_>) -> Result<Part, String> {
+    pub(crate) fn begin(
+        &mut self,
+        owner: Owner<'_>,
+        target: Option<&Target>,
+        head: &Head<'_>,
+    ) -> Result<Part, String> {
+        if let Some(target) = target {
+            return target.begin(head, owner.n, self.checksum);
+        }
         let path = self.path_for(owner)?;
-        Part::new(&path, owner.n).map_err(|error| format!("{}: {error}", path.display()))
+        let part = Part::new(&path, owner.n, self.checksum);
+        part.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Where a body will go, before it is asked for; `None` where nothing is gone on with.
+    pub(crate) fn target(&mut self, owner: Owner<'_>) -> Result<Option<Target>, String> {
+        if !self.continues {
+            return Ok(None);
+        }
+        let path = self.path_for(owner)?;
+        Ok(Some(Target::new(path, owner.url)))
     }
 
     fn path_for(&mut self, owner: Owner<'_>) -> Result<PathBuf, String> {
@@ -118,62 +141,6 @@ impl Taken {
         let before = *times;
         *times = before.saturating_add(1);
         before
-    }
-}
-
-/// A file that is being written. Dropped before it is [kept](Self::keep), it leaves nothing.
-#[derive(Debug)]
-pub(crate) struct Part {
-    file: File,
-    path: PathBuf,
-    /// `None` for what cannot be renamed over, as /dev/null, and once it was kept.
-    temporary: Option<PathBuf>,
-}
-
-impl Part {
-    fn new(path: &Path, n: u64) -> io::Result<Self> {
-        if let Ok(there) = fs::metadata(path) {
-            if there.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            if !there.is_file() {
-                let file = File::options().write(true).open(path)?;
-                return Ok(Self { file, path: path.to_owned(), temporary: None });
-            }
-        }
-        let parent = path.parent().unwrap_or(Path::new(""));
-        if !parent.as_os_str().is_empty() {
-            fs::create_dir_all(parent)?;
-        }
-        let temporary = parent.join(format!(".fetch-{}-{n}.part", std::process::id()));
-        let file = File::options().write(true).create_new(true).open(&temporary)?;
-        Ok(Self { file, path: path.to_owned(), temporary: Some(temporary) })
-    }
-
-    pub(crate) fn write(&mut self, chunk: &[u8]) -> Result<(), String> {
-        self.file.write_all(chunk).map_err(|error| self.explain(&error))
-    }
-
-    /// Gives it its final name.
-    pub(crate) fn keep(mut self) -> Result<(), String> {
-        if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.path).map_err(|error| self.explain(&error))?;
-            self.temporary = None;
-        }
-        Ok(())
-    }
-
-    fn explain(&self, error: &io::Error) -> String {
-        format!("{}: {error}", self.path.display())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // There is nobody left to tell; the name says that it is partial.
-            let _ = fs::remove_file(temporary);
-        }
     }
 }
 
@@ -303,6 +270,7 @@ const NAME_BYTES_MAX: usize = 240;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::path::Component;
 
     fn owner<'a>(n: u64, id: Option<&'a Value>, url: &'a str) -> Owner<'a> {
@@ -395,27 +363,6 @@ mod tests {
         let mut files = Files::new(Path::new("{host}"), false).unwrap();
         assert!(files.path_for(owner(1, None, "http://a/x")).is_ok());
         assert!(files.path_for(owner(2, None, "http://a/y")).unwrap_err().contains("another"));
-        fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn a_partial_file_never_bears_the_final_name() {
-        let directory = scratch("parts");
-        let path = directory.join("sub/x");
-        let mut part = Part::new(&path, 1).unwrap();
-        part.write(b"half").unwrap();
-        assert!(!path.exists());
-        drop(part);
-        assert_eq!(fs::read_dir(directory.join("sub")).unwrap().count(), 0);
-        let mut part = Part::new(&path, 1).unwrap();
-        part.write(b"whole").unwrap();
-        part.keep().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"whole");
-        assert!(Part::new(&directory, 1).is_err());
-        let mut null = Part::new(Path::new("/dev/null"), 1).unwrap();
-        null.write(b"x").unwrap();
-        null.keep().unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use whippet::url::Url;
 use whippet::{Error, Kind, Phase, Request, Resolve};
 
-use super::values::{self, Header, Seconds, Userinfo};
+use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 
 /// What jobs are made with, out of the command line. Limits, redirects, retries and TLS are the
 /// reactor's settings and not repeated here.
@@ -19,6 +19,8 @@ pub(crate) struct Defaults {
     pub(crate) headers: Vec<Header>,
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) auth: Option<Auth>,
+    /// The login in a URL answers a Digest challenge, and is not sent as it is.
+    pub(crate) digest: bool,
     /// Most bytes of a body that is streamed.
     pub(crate) body_bytes_max: Option<u64>,
     /// Whether the reactor gathers bodies.
@@ -30,6 +32,7 @@ pub(crate) struct Defaults {
 pub(crate) enum Auth {
     Basic(Userinfo),
     Bearer(String),
+    Digest(Userinfo),
 }
 
 /// One piece of work: what it is called, and its request, or why there is none.
@@ -98,8 +101,11 @@ struct Spec {
     timeout: Option<Seconds>,
     follow: Option<bool>,
     retries: Option<u32>,
+    decode: Option<bool>,
     resolve: Vec<Resolve>,
+    proxy: Option<ProxyChoice>,
     auth: Option<Auth>,
+    cookies: Option<bool>,
 }
 
 impl Spec {
@@ -141,12 +147,20 @@ impl Spec {
                 self.timeout = Some(values::span(number).map_err(|e| format!("timeout: {e}"))?);
             }
             "follow" => self.follow = Some(value.as_bool().ok_or("follow is not true or false")?),
+            "decode" => self.decode = Some(value.as_bool().ok_or("decode is not true or false")?),
             "retries" => {
                 let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
                 self.retries = Some(number.ok_or("retries is not a number of attempts")?);
             }
             "resolve" => self.resolve = overrides(&value)?,
+            "proxy" => {
+                let choice = values::proxy(&text(name, value)?);
+                self.proxy = Some(choice.map_err(|error| format!("proxy: {error}"))?);
+            }
             "auth" => self.auth = Some(auth(&value)?),
+            "cookies" => {
+                self.cookies = Some(value.as_bool().ok_or("cookies is not true or false")?);
+            }
             unknown => return Err(format!("unknown field {unknown:?}")),
         }
         Ok(())
@@ -162,22 +176,28 @@ impl Spec {
         let method = self.method.as_ref().or(defaults.method.as_ref());
         let method = method.map_or(if body.is_some() { "POST" } else { "GET" }, String::as_str);
         let url = self.url.as_deref().unwrap_or_default();
-        let mut request = match self.url_without_credentials(url) {
+        let own = match &self.auth {
+            Some(auth) => Some(auth.clone()),
+            None if self.gives("authorization") => None,
+            None => login_in_url(url, defaults).map(Auth::Digest),
+        };
+        let says_who = own.is_some() || self.gives("authorization");
+        let mut request = match url_without_credentials(url).filter(|_| says_who) {
             Some(parsed) => Request::for_url(method, parsed)?,
             None => Request::new(method, url)?,
         };
         for (name, value) in &self.headers {
             request = request.header(name, value)?;
         }
-        request = authorized(request, self.auth.as_ref())?;
+        request = authorized(request, own.as_ref())?;
         for (name, value) in &defaults.headers {
-            let from_url =
-                name.eq_ignore_ascii_case("authorization") && request.header_value(name).is_some();
-            if !from_url && !self.gives(name) {
+            let from_url = is_authorization(name) && request.header_value(name).is_some();
+            let is_said = from_url || (own.is_some() && is_authorization(name));
+            if !is_said && !self.gives(name) {
                 request = request.header(name, value)?;
             }
         }
-        request = authorized(request, defaults.auth.as_ref())?;
+        request = authorized(request, defaults.auth.as_ref().filter(|_| own.is_none()))?;
         if self.body.is_none() && body.is_some() && request.header_value("content-type").is_none() {
             // As curl's -d has it.
             request = request.header("Content-Type", "application/x-www-form-urlencoded")?;
@@ -195,11 +215,20 @@ impl Spec {
         if let Some(follow) = self.follow {
             request = request.follow(follow);
         }
+        if let Some(cookies) = self.cookies {
+            request = request.cookies(cookies);
+        }
+        if let Some(decode) = self.decode {
+            request = request.decode(decode);
+        }
         if let Some(retries) = self.retries {
             request = request.retries(retries);
         }
         if let (Some(bytes), false) = (defaults.body_bytes_max, defaults.collect) {
             request = request.body_bytes_max(bytes);
+        }
+        if let Some(ProxyChoice(proxy)) = &self.proxy {
+            request = request.proxy(proxy.clone());
         }
         for Resolve { host, port, address } in &self.resolve {
             request = request.resolve(host, *port, *address)?;
@@ -207,22 +236,29 @@ impl Spec {
         Ok(request.collect(defaults.collect))
     }
 
-    /// The URL without user name and password, where the job itself says who asks: they would
-    /// become an Authorization header of their own.
-    fn url_without_credentials(&self, url: &str) -> Option<Url> {
-        if self.auth.is_none() && !self.gives("authorization") {
-            return None;
-        }
-        let mut parsed = Url::parse(url).ok()?;
-        parsed.set_username("").ok()?;
-        parsed.set_password(None).ok()?;
-        Some(parsed)
-    }
-
     fn gives(&self, name: &str) -> bool {
         self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name))
-            || (self.auth.is_some() && name.eq_ignore_ascii_case("authorization"))
     }
+}
+
+/// The URL without user name and password, for a job that itself says who asks: they would become
+/// an Authorization header of their own.
+fn url_without_credentials(url: &str) -> Option<Url> {
+    let mut parsed = Url::parse(url).ok()?;
+    parsed.set_username("").ok()?;
+    parsed.set_password(None).ok()?;
+    Some(parsed)
+}
+
+/// With `--digest`, what a URL's user name and password are for.
+fn login_in_url(url: &str, defaults: &Defaults) -> Option<Userinfo> {
+    let request = Request::get(url).ok().filter(|_| defaults.digest)?;
+    let token = request.header_value("authorization")?.strip_prefix(b"Basic ")?;
+    values::userinfo(&String::from_utf8(BASE64.decode(token).ok()?).ok()?).ok()
+}
+
+fn is_authorization(name: &str) -> bool {
+    name.eq_ignore_ascii_case("authorization")
 }
 
 /// Adds an Authorization where there is none.
@@ -230,6 +266,7 @@ fn authorized(request: Request, auth: Option<&Auth>) -> Result<Request, Error> {
     match auth {
         Some(Auth::Basic(Userinfo { user, password })) => Ok(request.basic_auth(user, password)),
         Some(Auth::Bearer(token)) => request.bearer_auth(token),
+        Some(Auth::Digest(Userinfo { user, password })) => request.digest_auth(user, password),
         None => Ok(request),
     }
 }
@@ -270,7 +307,8 @@ fn overrides(value: &Value) -> Result<Vec<Resolve>, String> {
 }
 
 fn auth(value: &Value) -> Result<Auth, String> {
-    let wanted = "auth is not {\"basic\": \"user:pass\"} or {\"bearer\": \"token\"}";
+    let wanted = "auth is not {\"basic\": \"user:pass\"}, {\"bearer\": \"token\"} or \
+                  {\"digest\": \"user:pass\"}";
     let fields = value.as_object().ok_or(wanted)?;
     let mut fields = fields.iter();
     let (Some((scheme, secret)), None) = (fields.next(), fields.next()) else {
@@ -280,6 +318,7 @@ fn auth(value: &Value) -> Result<Auth, String> {
     match scheme.as_str() {
         "basic" => values::userinfo(secret).map(Auth::Basic),
         "bearer" => values::bearer(secret).map(Auth::Bearer),
+        "digest" => values::userinfo(secret).map(Auth::Digest),
         unknown => return Err(format!("auth: unknown scheme {unknown:?}")),
     }
     .map_err(|error| format!("auth: {error}"))
@@ -333,6 +372,29 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_login_is_never_sent_as_it_is() {
+        let user = || Userinfo { user: "u".into(), password: "canary".into() };
+        let with_user =
+            Defaults { auth: Some(Auth::Digest(user())), digest: true, ..Defaults::default() };
+        let alone = Defaults { digest: true, ..Defaults::default() };
+        let basic = Defaults { auth: Some(Auth::Basic(user())), ..Defaults::default() };
+        for (line, defaults, header) in [
+            (r#"{"url":"http://a/"}"#, &with_user, None),
+            (r#"{"url":"http://u:canary@a/"}"#, &with_user, None),
+            (r#"{"url":"http://u:canary@a/"}"#, &alone, None),
+            (r#"{"url":"http://a/","auth":{"digest":"u:canary"}}"#, &basic, None),
+            (r#"{"url":"http://u:p@a/","auth":{"digest":"u:canary"}}"#, &basic, None),
+            (r#"{"url":"http://u:p@a/","auth":{"bearer":"t"}}"#, &with_user, Some("Bearer t")),
+            (r#"{"url":"http://u:p@a/","headers":[["authorization","x"]]}"#, &alone, Some("x")),
+        ] {
+            let request = job(line, defaults).request.unwrap();
+            let value = request.header_value("authorization").map(String::from_utf8_lossy);
+            assert_eq!(value.as_deref(), header, "{line}");
+            assert_eq!(request.url().as_str(), "http://a/", "{line}");
+        }
+    }
+
+    #[test]
     fn repeated_default_headers_are_all_sent() {
         let twice = vec![("X-A".to_owned(), "1".to_owned()), ("X-A".to_owned(), "2".to_owned())];
         let defaults = Defaults { headers: twice, ..Defaults::default() };
@@ -349,13 +411,15 @@ mod tests {
             ("{}", "url is missing"),
             (r#"{"url":7}"#, "url"),
             (r#"{"url":"http://a/","ulr":1}"#, "\"ulr\""),
-            (r#"{"url":"http://a/","proxy":"http://b"}"#, "\"proxy\""),
-            (r#"{"url":"http://a/","decode":true}"#, "\"decode\""),
+            (r#"{"url":"http://a/","proxy":"x://b"}"#, "proxy"),
+            (r#"{"url":"http://a/","proxy":1}"#, "proxy"),
+            (r#"{"url":"http://a/","decode":"gzip"}"#, "decode"),
             (r#"{"url":"http://a/","timeout":"1"}"#, "timeout"),
             (r#"{"url":"http://a/","timeout":-1}"#, "timeout"),
             (r#"{"url":"http://a/","retries":-1}"#, "retries"),
             (r#"{"url":"http://a/","retries":99999999999}"#, "retries"),
             (r#"{"url":"http://a/","follow":1}"#, "follow"),
+            (r#"{"url":"http://a/","cookies":"no"}"#, "cookies"),
             (r#"{"url":"http://a/","headers":{"a":"b"}}"#, "headers"),
             (r#"{"url":"http://a/","headers":[["a"]]}"#, "headers"),
             (r#"{"url":"http://a/","body":"x","body_base64":"AA=="}"#, "body_base64"),
@@ -365,7 +429,8 @@ mod tests {
             (r#"{"url":"http://a/","resolve":{"a:80":"1\n2"}}"#, "resolve"),
             (r#"{"url":"http://a/","resolve":{"a\n:80":"1","b\n":"::1"}}"#, "resolve"),
             (r#"{"url":"http://a/","resolve":{"a\n:80":[]}}"#, "resolve"),
-            (r#"{"url":"http://a/","auth":{"digest":"a:b"}}"#, "digest"),
+            (r#"{"url":"http://a/","auth":{"hawk":"a:b"}}"#, "hawk"),
+            (r#"{"url":"http://a/","auth":{"digest":"a"}}"#, "auth"),
             (r#"{"url":"http://a/","auth":{"basic":"a"}}"#, "auth"),
             (r#"{"url":"http://a/","auth":{}}"#, "auth"),
         ] {

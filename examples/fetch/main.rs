@@ -10,12 +10,15 @@
 //! | `setup` | the reactor's settings and the jobs' defaults, out of the command line |
 //! | `lines`, `stdio`, `source`, `jobs` | bytes in, lines, jobs, requests |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
-//! | `record`, `output`, `files` | results as text, their way out, bodies in files |
+//! | `record`, `output` | results as text, and their way out |
+//! | `files`, `part` | bodies in files: where they go, and how they get there |
+//! | `cookies` | the jar's file |
 //! | `progress`, `summary` | what standard error shows |
 //! | `demo`, `origin` | the demo's endpoints, and the server behind them |
 #![forbid(unsafe_code)]
 
 mod cli;
+mod cookies;
 mod demo;
 mod desk;
 mod files;
@@ -23,6 +26,7 @@ mod jobs;
 mod lines;
 mod origin;
 mod output;
+mod part;
 mod progress;
 mod record;
 mod run;

@@ -177,6 +177,11 @@ fn answer(stream: &mut (impl Read + Write), asked: &Asked, memory: &Memory) -> i
         "/redirect/2" => whole(stream, "301 Moved Permanently", "Location: 1\r\n", b"moved"),
         "/redirect/1" => whole(stream, "307 Temporary Redirect", "Location: ../fast\r\n", b""),
         "/loop" => whole(stream, "302 Found", &format!("Location: {}\r\n", asked.target), b""),
+        "/gzip" => whole(stream, "200 OK", "Content-Encoding: gzip\r\n", GZIP),
+        "/half-gzip" => {
+            whole(stream, "200 OK", "Content-Encoding: gzip\r\n", &GZIP[..GZIP.len() / 2])
+        }
+        "/br" => whole(stream, "200 OK", "Content-Encoding: br\r\n", BROTLI),
         "/closing" => {
             whole(stream, "200 OK", "Connection: close\r\n", b"closing").map(|_| Then::Close)
         }
@@ -230,6 +235,10 @@ fn odd_answer(stream: &mut (impl Read + Write), path: &str) -> io::Result<Then> 
         _ => whole(stream, "404 Not Found", "", b"not here\n"),
     }
 }
+
+/// One text, in two codings.
+const GZIP: &[u8] = include_bytes!("../../tests/corpus/codings/text.gz");
+const BROTLI: &[u8] = include_bytes!("../../tests/corpus/codings/text.br");
 
 fn whole(stream: &mut impl Write, status: &str, fields: &str, body: &[u8]) -> io::Result<Then> {
     let length = body.len();

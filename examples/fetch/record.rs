@@ -201,12 +201,13 @@ impl Ended<'_> {
 }
 
 /// The phases of a fetch by the names they are reported under.
-pub(crate) fn phases(stats: &Stats) -> [(&'static str, Duration); 6] {
+pub(crate) fn phases(stats: &Stats) -> [(&'static str, Duration); 7] {
     let timings = &stats.timings;
     [
         ("queued", timings.queued),
         ("dns", timings.dns),
         ("connect", timings.connect),
+        ("proxy", timings.proxy),
         ("tls", timings.tls),
         ("first_byte", timings.first_byte),
         ("total", timings.total),

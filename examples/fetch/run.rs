@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use whippet::{Reactor, Request};
 
+use super::cookies::Cookies;
 use super::desk::{Desk, Slot, Verdict};
 use super::output::{BACKLOG_BYTES_MAX, Closed, Output};
 use super::progress::Progress;
@@ -43,6 +44,7 @@ pub(crate) struct Run {
     held: Option<(Request, Slot)>,
     feeding: Feeding,
     desk: Desk,
+    cookies: Cookies,
     /// The one fetch that is printed, while output cannot keep up.
     paused: Option<whippet::FetchId>,
     concurrency: usize,
@@ -81,10 +83,11 @@ impl Run {
             }
             Way::Demo(demo) => (Source::of_jobs(demo.jobs), Some(demo.ledger)),
         };
-        let reactor = Reactor::new(plan.settings).map_err(|error| match &*plan.tls_files {
+        let mut reactor = Reactor::new(plan.settings).map_err(|error| match &*plan.tls_files {
             "" => error.to_string(),
             files => format!("{files}: {error}"),
         })?;
+        plan.cookies.load(reactor.cookies_mut())?;
         let reactor_fd = reactor.as_fd().as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&reactor_fd), REACTOR, Interest::READABLE)
@@ -117,6 +120,7 @@ impl Run {
             held: None,
             feeding: Feeding::Spent,
             desk,
+            cookies: plan.cookies,
             paused: None,
             concurrency,
             begun: now,
@@ -204,8 +208,8 @@ impl Run {
 
     fn take(&mut self, item: Item) {
         let Item { n, line, job } = item;
-        let slot = Slot { n, id: job.id, url: job.url, ..Slot::default() };
-        match job.request {
+        let mut slot = Slot { n, id: job.id, url: job.url, ..Slot::default() };
+        match job.request.and_then(|request| self.desk.aim(&mut slot, request)) {
             Ok(request) => {
                 self.submit(request, slot);
             }
@@ -343,6 +347,10 @@ impl Run {
                 self.input_failed = true;
             }
             None => {}
+        }
+        if let Err(error) = self.cookies.save(self.reactor.cookies()) {
+            eprintln!("fetch: {error}");
+            self.input_failed = true;
         }
         let Desk { summary, ledger, .. } = &self.desk;
         if !self.silent {

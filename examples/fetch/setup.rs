@@ -3,20 +3,22 @@
 //!
 //! Everything that can be found wrong before the first fetch is found here, and said in one line.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whippet::{Limit, Roots, Settings, TlsSettings};
+use whippet::{Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
+use super::cookies::Cookies;
 use super::demo::Demo;
 use super::files::Files;
 use super::jobs::{Auth, Defaults};
 use super::source::{Format, name_of};
-use super::values::Seconds;
+use super::values::{Cookie, ProxyChoice, Seconds, Secret};
 
 /// What a run is made of.
 pub(crate) struct Plan {
@@ -24,6 +26,7 @@ pub(crate) struct Plan {
     /// The options that gave certificates and keys, for messages about them; empty for none.
     pub(crate) tls_files: String,
     pub(crate) defaults: Defaults,
+    pub(crate) cookies: Cookies,
     pub(crate) way: Way,
     pub(crate) print: Print,
     pub(crate) files: Option<Files>,
@@ -60,9 +63,10 @@ pub(crate) enum Print {
 pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let is_single = args.urls.len() == 1;
     let print = print_of(&args, is_single);
-    let files = args.output.as_deref().map(|path| Files::new(path, is_single)).transpose()?;
+    let files = files_of(&args, is_single)?;
     let mut settings = settings_of(&args)?;
     let tls_files = tls_files(&args);
+    let cookies = cookies_of(&mut args);
     let defaults = defaults_of(&mut args, print == Print::Json { bodies: true })?;
     if files.is_some() {
         leave_descriptors(&mut settings, descriptors_max());
@@ -76,9 +80,32 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         }
         _ => Way::Urls(args.urls),
     };
-    let (ordered, fail) = (args.ordered, args.fail);
+    let (ordered, fail) = (args.ordered, args.fail || args.resume);
     let (silent, verbose) = (args.silent, args.verbose);
-    Ok(Plan { settings, tls_files, defaults, way, print, files, ordered, fail, silent, verbose })
+    Ok(Plan {
+        settings,
+        tls_files,
+        defaults,
+        cookies,
+        way,
+        print,
+        files,
+        ordered,
+        fail,
+        silent,
+        verbose,
+    })
+}
+
+fn files_of(args: &Args, is_single: bool) -> Result<Option<Files>, String> {
+    let Some(path) = args.output.as_deref() else { return Ok(None) };
+    if args.checksum.is_some() && !is_single {
+        return Err("--checksum is of one file; give one URL".to_owned());
+    }
+    let mut files = Files::new(path, is_single)?;
+    files.continues = args.resume;
+    files.checksum = args.checksum;
+    Ok(Some(files))
 }
 
 fn print_of(args: &Args, is_single: bool) -> Print {
@@ -108,7 +135,9 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     }
     settings.retries = args.retries.unwrap_or(if args.jobs.is_some() { 0 } else { 2 });
     settings.follow = !args.no_follow;
+    settings.decode = !args.no_decode;
     settings.deny_private = args.deny_private;
+    settings.cookies = !args.no_cookies;
     if let Some(hops) = args.max_redirects {
         settings.redirects_max = hops;
     }
@@ -118,6 +147,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     if let Some(bytes) = args.max_head {
         settings.head_bytes_max = bytes.get();
     }
+    settings.proxies = proxies_of(args)?;
     // The program has a bound of its own.
     settings.waiting_requests_max = usize::MAX;
     settings.resolve = args.resolve.clone();
@@ -125,7 +155,17 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
         settings.dns_servers = servers.0.clone();
     }
     settings.tls = Arc::new(tls_of(args)?);
+    settings.netrc = netrc_of(args)?.map(Arc::new);
     Ok(settings)
+}
+
+/// What the command line says, or else the environment. The demo's origin is at hand.
+fn proxies_of(args: &Args) -> Result<Proxies, String> {
+    match &args.proxy {
+        Some(ProxyChoice(proxy)) => Ok(proxy.clone().map_or_else(Proxies::default, Proxies::all)),
+        None if args.demo.is_some() => Ok(Proxies::default()),
+        None => Proxies::from_environment().map_err(|error| error.to_string()),
+    }
 }
 
 /// Every body in a file takes a descriptor beside its connection's; the reactor knows only of its
@@ -145,6 +185,23 @@ fn descriptors_max() -> usize {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(DESCRIPTORS_USUAL)
+}
+
+/// The logins of hosts, where they were asked for.
+fn netrc_of(args: &Args) -> Result<Option<Netrc>, String> {
+    let (option, path) = match (&args.netrc_file, args.netrc) {
+        (Some(path), _) => ("--netrc-file", path.clone()),
+        (None, true) => ("--netrc", netrc_path().ok_or("--netrc: there is no HOME")?),
+        (None, false) => return Ok(None),
+    };
+    let explain = |error: &dyn fmt::Display| format!("{option} {}: {error}", path.display());
+    let text = fs::read_to_string(&path).map_err(|error| explain(&error))?;
+    Netrc::parse(&text).map(Some).map_err(|error| explain(&error))
+}
+
+fn netrc_path() -> Option<PathBuf> {
+    let named = std::env::var_os("NETRC").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))
 }
 
 fn tls_of(args: &Args) -> Result<TlsSettings, String> {
@@ -184,6 +241,18 @@ fn read_pem(option: &str, path: &Path, section: &str) -> Result<Vec<u8>, String>
     Ok(pem)
 }
 
+/// The files; what is given as text becomes a header beside those of `-H`.
+fn cookies_of(args: &mut Args) -> Cookies {
+    let mut cookies = Cookies { from: Vec::new(), to: args.cookie_jar.take() };
+    for cookie in std::mem::take(&mut args.cookies) {
+        match cookie {
+            Cookie::File(path) => cookies.from.push(path),
+            Cookie::Given(Secret(value)) => args.headers.push(("Cookie".to_owned(), value)),
+        }
+    }
+    cookies
+}
+
 fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
     let mut headers = std::mem::take(&mut args.headers);
     if let Some((name, value)) = args.user_agent.take()
@@ -192,10 +261,12 @@ fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
         headers.push((name, value));
     }
     let body = args.data.take().map(|data| body_of(data, args)).transpose()?;
-    let auth = args.user.take().map(Auth::Basic).or(args.bearer.take().map(Auth::Bearer));
+    let of_user = if args.digest { Auth::Digest } else { Auth::Basic };
+    let auth = args.user.take().map(of_user).or(args.bearer.take().map(Auth::Bearer));
+    let digest = args.digest;
     let method = if args.head { Some("HEAD".to_owned()) } else { args.method.take() };
     let body_bytes_max = args.max_body;
-    Ok(Defaults { method, headers, body, auth, body_bytes_max, collect })
+    Ok(Defaults { method, headers, body, auth, digest, body_bytes_max, collect })
 }
 
 /// The text, or with @ the bytes of a file; `@-` is standard input, read to its end.
@@ -287,6 +358,7 @@ mod tests {
             ("--cacert /dev/null u", "no CERTIFICATE"),
             ("--cert /nowhere u", "--cert /nowhere"),
             ("-d @/nowhere u", "--data @/nowhere"),
+            ("--netrc-file /nowhere u", "--netrc-file /nowhere"),
             ("-d @- -i -", "--data @-"),
         ] {
             let line = plan(words).err().unwrap();

@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use whippet::url::Url;
-use whippet::{Request, Resolve};
+use whippet::{Proxy, Request, Resolve};
 
 /// A header's name and value.
 pub(crate) type Header = (String, String);
@@ -15,6 +16,9 @@ pub(crate) type Header = (String, String);
 /// A span of time; [`Duration::MAX`] is "no limit".
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Seconds(pub(crate) Duration);
+
+/// A SHA-256.
+pub(crate) type Checksum = [u8; 32];
 
 /// A user name and a password.
 #[derive(Clone, PartialEq)]
@@ -27,6 +31,35 @@ pub(crate) struct Userinfo {
 impl fmt::Debug for Userinfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Userinfo(..)")
+    }
+}
+
+/// A proxy, or none whatever the environment says.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct ProxyChoice(pub(crate) Option<Proxy>);
+
+/// A proxy's URL; an empty one is none.
+pub(crate) fn proxy(text: &str) -> Result<ProxyChoice, String> {
+    let proxy = (!text.is_empty()).then(|| Proxy::new(text)).transpose();
+    proxy.map(ProxyChoice).map_err(|error| error.to_string())
+}
+
+/// What `-b` gives.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Cookie {
+    /// The value of a Cookie header.
+    Given(Secret),
+    /// A file with kept ones.
+    File(PathBuf),
+}
+
+/// Something that is never printed.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
     }
 }
 
@@ -71,6 +104,14 @@ pub(crate) fn user_agent(text: &str) -> Result<Header, String> {
     checked("User-Agent", text)
 }
 
+/// `name=value`, several with `; ` between them; or else a file.
+pub(crate) fn cookie(text: &str) -> Result<Cookie, String> {
+    if !text.contains('=') {
+        return Ok(Cookie::File(text.into()));
+    }
+    checked("Cookie", text).map(|(_, value)| Cookie::Given(Secret(value)))
+}
+
 /// `user:password`.
 pub(crate) fn userinfo(text: &str) -> Result<Userinfo, String> {
     let Some((user, password)) = text.split_once(':') else {
@@ -83,6 +124,20 @@ pub(crate) fn userinfo(text: &str) -> Result<Userinfo, String> {
 pub(crate) fn bearer(text: &str) -> Result<String, String> {
     let probe = Request::get(PROBE).and_then(|request| request.bearer_auth(text));
     probe.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// `sha256:`, and the digits of a SHA-256.
+pub(crate) fn checksum(text: &str) -> Result<Checksum, String> {
+    let wanted = || "not sha256: and 64 hexadecimal digits".to_owned();
+    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64);
+    let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let digits = digits.ok_or_else(wanted)?;
+    let mut checksum = Checksum::default();
+    for (nth, byte) in checksum.iter_mut().enumerate() {
+        let pair = &digits[2 * nth..2 * nth + 2];
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wanted())?;
+    }
+    Ok(checksum)
 }
 
 /// `HOST:PORT:ADDR`.

@@ -17,8 +17,10 @@ use crate::error::{Error, Kind, Limit, Phase as ErrorPhase, Tried};
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::net::Net;
+use crate::policy::auth;
 use crate::policy::redirect::{self, Next, Rules};
 use crate::policy::retry::{self, Attempt};
+use crate::proxy::Proxies;
 use crate::request::Request;
 use crate::response::Hop;
 use crate::wire::http1::head::Head;
@@ -37,6 +39,7 @@ impl<N: Net> Reactor<N> {
     ) -> bool {
         match head.status {
             300..=399 => self.judge_redirect(exchange, key, head, whole),
+            401 => self.judge_challenge(exchange, key, whole),
             status if retry::is_retryable(status) => self.judge_status(exchange, key, head, whole),
             _ => false,
         }
@@ -101,17 +104,33 @@ impl<N: Net> Reactor<N> {
         true
     }
 
+    /// A challenge that can be answered is, by one more exchange of the same fetch.
+    fn judge_challenge(&mut self, exchange: ExchangeKey, key: FetchKey, whole: Focus) -> bool {
+        if self.verdict_on_challenge(key, whole) == auth::Verdict::Answer {
+            return false;
+        }
+        self.detach(exchange);
+        self.leave_stage(key, CloseReason::Cancelled);
+        if let Some(fetch) = self.fetches.get_mut(key) {
+            fetch.challenges += 1;
+        }
+        self.wait_again(key);
+        true
+    }
+
     fn redirect(&mut self, exchange: ExchangeKey, key: FetchKey, status: u16, next: Next) {
         self.detach(exchange);
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let before = fetch.request.clone();
         match redirected(&before, next) {
-            Ok(request) => fetch.request = request,
+            Ok(request) => fetch.request = routed(request, &self.settings.proxies),
             Err(error) => return self.fail(key, error),
         }
         let (url, method) = (before.url().clone(), before.method().clone());
         fetch.hops.push(Hop { status, url, method });
         fetch.stats.redirects += 1;
+        // Another place may ask, and may be answered.
+        fetch.challenges = 0;
         self.leave_stage(key, CloseReason::Cancelled);
         self.wait_again(key);
     }
@@ -206,6 +225,15 @@ impl<N: Net> Reactor<N> {
     }
 }
 
+/// The request with the proxy that the settings want for it, where it says nothing of its own.
+pub(super) fn routed(request: Request, proxies: &Proxies) -> Request {
+    if proxies.is_empty() || request.parts.choices.proxy.is_some() {
+        return request;
+    }
+    let proxy = proxies.between(&request.parts.route.origin).cloned();
+    if proxy == request.parts.route.proxy { request } else { request.routed_by(proxy) }
+}
+
 /// What of the request may have come to the server, where an attempt has failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -219,7 +247,7 @@ pub(super) enum Sent {
 /// The request that follows `before`: without what concerns another origin or a body only.
 pub(crate) fn redirected(before: &Request, next: Next) -> Result<Request, Error> {
     let Next { url, method, keep_body, keep_credentials } = next;
-    before.redirected(method, url, keep_body, |name| {
+    before.redirected(method, url, keep_body, keep_credentials, |name| {
         (keep_credentials || !redirect::is_credential(name))
             && (keep_body || !redirect::describes_body(name))
     })
@@ -313,6 +341,13 @@ impl<N: Net> Reactor<N> {
         if self.unarmed.len() > UNARMED_STALE_MAX + 2 * self.fetches.len() {
             // Somebody submits and cancels, and does not wait.
             self.unarmed.retain(|key| self.fetches.contains(*key));
+        }
+    }
+
+    /// The same, unless it counts already.
+    pub(super) fn begin_limit_once(&mut self, key: FetchKey, limit: Limit) {
+        if self.fetches.get(key).is_some_and(|fetch| !fetch.deadlines.counts(limit)) {
+            self.begin_limit(key, limit);
         }
     }
 
@@ -449,10 +484,10 @@ impl<N: Net> Reactor<N> {
             }
             Stage::Dialling(race) => {
                 let dials = race.dials.iter().filter_map(|dial| self.connections.get(*dial));
-                let (shaking, connecting): (Vec<_>, Vec<_>) =
-                    dials.partition(|dial| matches!(dial.phase, Phase::Handshaking { .. }));
-                if !shaking.is_empty() {
-                    return (ErrorPhase::Tls, Vec::new());
+                let (connecting, later): (Vec<_>, Vec<_>) =
+                    dials.partition(|dial| matches!(dial.phase, Phase::Connecting { .. }));
+                if let Some(winner) = later.first() {
+                    return (winner.opening_phase(), Vec::new());
                 }
                 let unanswered = connecting.iter().map(|dial| dial.remote);
                 let tried = unanswered.map(|at| Tried::abandoned(at, "gave no answer in time"));

@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
                 census.dials += race.dials.len();
                 for dial in &race.dials {
                     let dial = self.connections.get(*dial);
-                    let is_own = dial.is_some_and(|dial| dialled_for(dial.phase) == Some(key));
+                    let is_own = dial.is_some_and(|dial| dial.phase.opening() == Some(Some(key)));
                     assert!(is_own, "a fetch's dials are for it");
                 }
                 if let Some(stagger) = race.stagger {
@@ -111,16 +111,21 @@ impl<N: Net> Reactor<N> {
         if matches!(fetch.stage, Stage::Resolving(_) | Stage::Dialling(_) | Stage::Running(_)) {
             census.slots.add(fetch.room, 1);
         } else {
-            assert!(!matches!(fetch.flow, Flow::Starved), "only who has a slot starves");
+            assert!(!matches!(fetch.flow, Flow::Starved { .. }), "only who has a slot starves");
         }
     }
 
     fn audit_fetch(&self, census: &mut Census, key: FetchKey, fetch: &Fetch) {
         let collected = fetch.collected_bytes();
+        let decoder = match &fetch.stage {
+            Stage::Running(exchange) => self.exchanges.get(*exchange),
+            _ => None,
+        };
+        let held = collected + decoder.map_or(0, Exchange::decoder_bytes);
         census.collected_bytes += collected;
-        census.longest_bytes = census.longest_bytes.max(collected);
-        if matches!(fetch.flow, Flow::Starved) {
-            census.starving[usize::from(fetch.collects())] += 1;
+        census.longest_bytes = census.longest_bytes.max(held);
+        if let Flow::Starved { is_favourable, .. } = fetch.flow {
+            census.starving[usize::from(is_favourable)] += 1;
         }
         if !matches!(fetch.stage, Stage::Waiting) {
             assert_eq!(fetch.weight_bytes, 0, "what is admitted has no weight");
@@ -206,7 +211,7 @@ impl<N: Net> Reactor<N> {
         let (mut dials, mut running, mut queued, mut idle, mut kept) = (0, 0, 0, 0, 0);
         let (mut timers, mut lent, mut held_bytes, mut loose_bytes) = (0, 0, 0, 0);
         for (key, connection) in self.connections.iter() {
-            dials += usize::from(dialled_for(connection.phase).is_some());
+            dials += usize::from(connection.phase.opening().flatten().is_some());
             queued += usize::from(connection.queued);
             kept += usize::from(connection.idle.is_some());
             let (buffers, bytes) = connection.held();
@@ -218,7 +223,7 @@ impl<N: Net> Reactor<N> {
                     self.audit_idle(connection);
                 }
                 Phase::Closing(_) => unreachable!("what is closed is there no more"),
-                Phase::Connecting { .. } | Phase::Handshaking { .. } => {
+                Phase::Connecting { .. } | Phase::Tunnelling { .. } | Phase::Handshaking { .. } => {
                     let is_bounded = !connection.is_orphan() || !connection.deadline.is_never();
                     assert!(is_bounded, "who opens for nobody opens only so long");
                 }
@@ -282,17 +287,12 @@ impl<N: Net> Reactor<N> {
     fn audit_memory(&self, census: &Census, loose_bytes: usize) {
         let collected = self.memory.collected_bytes;
         assert_eq!(collected, census.collected_bytes, "what is collected is counted");
+        let decoders = self.exchanges.iter().map(|(_, exchange)| exchange.decoder_bytes());
+        assert_eq!(self.memory.decoding_bytes, decoders.sum::<usize>(), "decoders are counted");
         let is_there = |key| self.fetches.contains(key);
         assert!(self.memory.favoured.is_none_or(is_there), "the favoured one is there");
         let held = self.buffered_bytes().saturating_sub(census.longest_bytes + loose_bytes);
-        assert!(held <= self.memory.most(), "too much waits in memory");
-    }
-}
-
-fn dialled_for(phase: Phase) -> Option<FetchKey> {
-    match phase {
-        Phase::Connecting { dialled_for } | Phase::Handshaking { dialled_for } => dialled_for,
-        _ => None,
+        assert!(held <= self.memory.most(), "{held} bytes wait in memory");
     }
 }
 

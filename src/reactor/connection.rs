@@ -1,4 +1,4 @@
-//! Floor 2. One socket: connecting, shaking hands over TLS, open, closing.
+//! Floor 2. One socket: connecting, getting past a proxy, shaking hands over TLS, open, closing.
 //!
 //! In goes readiness; out come plaintext bytes for the exchange, in the reactor's one read buffer,
 //! and the news that a connection opened, failed or ended.
@@ -12,6 +12,8 @@ use super::Reactor;
 use super::exchange::ExchangeKey;
 use super::fetch::FetchKey;
 use super::pool::IdleKey;
+use super::reading::{READ_BYTES_MAX, TLS_READ_BYTES_MAX};
+use crate::error::{Limit, Phase as ErrorPhase};
 use crate::kit::arena::Key;
 use crate::kit::buffer::{Buffers, Carry};
 use crate::kit::machine::Machine;
@@ -20,7 +22,8 @@ use crate::kit::wheel::TimerId;
 use crate::net::{Net, Readiness};
 use crate::origin::Route;
 use crate::wire::http1::reuse::CloseReason;
-use crate::wire::tls::{Session, TlsError};
+use crate::wire::tls::{KEPT_BYTES_MAX, Session, TlsError};
+use crate::wire::tunnel::Tunnel;
 
 /// The name of a connection; the stream's type is left out, so that keys can be held anywhere.
 pub(crate) type ConnectionKey = Key<AnyConnection>;
@@ -33,7 +36,12 @@ pub(crate) struct Connection<S> {
     pub(crate) phase: Phase,
     pub(crate) route: Arc<Route>,
     pub(crate) remote: SocketAddr,
+    /// What must still be asked of a proxy before the origin is at the other end.
+    pub(super) tunnel: Option<Tunnel>,
+    /// With the origin; with the proxy as long as that is at the other end.
     pub(crate) tls: Option<Session>,
+    /// With the proxy, where TLS with the origin runs inside it.
+    pub(super) outer: Option<Box<Outer>>,
     /// Plaintext that waits: a head in pieces, or what a paused fetch has not taken.
     pub(crate) inbox: Option<Carry>,
     /// The beginning of a TLS record whose end has not come.
@@ -63,6 +71,13 @@ pub(crate) struct Connection<S> {
     pub(crate) deadline: Moment,
 }
 
+/// TLS with a proxy, around TLS with the origin.
+pub(super) struct Outer {
+    pub(super) session: Session,
+    /// The beginning of a record whose end has not come.
+    pub(super) cipher: Option<Carry>,
+}
+
 /// Where a connection is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Phase {
@@ -70,6 +85,11 @@ pub(crate) enum Phase {
     Connecting {
         dialled_for: Option<FetchKey>,
     },
+    /// A proxy is asked for a tunnel.
+    Tunnelling {
+        dialled_for: Option<FetchKey>,
+    },
+    /// With the origin, or with the proxy.
     Handshaking {
         dialled_for: Option<FetchKey>,
     },
@@ -84,9 +104,15 @@ impl Machine for Phase {
     const NAME: &'static str = "Connection";
     const ARROWS: &'static [(&'static str, &'static str)] = &[
         ("Connecting", "Connecting"),
+        ("Connecting", "Tunnelling"),
         ("Connecting", "Handshaking"),
         ("Connecting", "Open"),
         ("Connecting", "Closing"),
+        ("Tunnelling", "Tunnelling"),
+        ("Tunnelling", "Handshaking"),
+        ("Tunnelling", "Open"),
+        ("Tunnelling", "Closing"),
+        ("Handshaking", "Tunnelling"),
         ("Handshaking", "Handshaking"),
         ("Handshaking", "Open"),
         ("Handshaking", "Closing"),
@@ -97,9 +123,32 @@ impl Machine for Phase {
     fn state(&self) -> &'static str {
         match self {
             Self::Connecting { .. } => "Connecting",
+            Self::Tunnelling { .. } => "Tunnelling",
             Self::Handshaking { .. } => "Handshaking",
             Self::Open { .. } => "Open",
             Self::Closing(_) => "Closing",
+        }
+    }
+}
+
+impl Phase {
+    /// Whether requests cannot be sent yet, and the fetch that waits for that.
+    pub(crate) fn opening(&self) -> Option<Option<FetchKey>> {
+        match *self {
+            Self::Connecting { dialled_for }
+            | Self::Tunnelling { dialled_for }
+            | Self::Handshaking { dialled_for } => Some(dialled_for),
+            Self::Open { .. } | Self::Closing(_) => None,
+        }
+    }
+
+    /// The same, with another fetch that waits for it.
+    pub(crate) fn dialled_for(self, dialled_for: Option<FetchKey>) -> Self {
+        match self {
+            Self::Connecting { .. } => Self::Connecting { dialled_for },
+            Self::Tunnelling { .. } => Self::Tunnelling { dialled_for },
+            Self::Handshaking { .. } => Self::Handshaking { dialled_for },
+            other => other,
         }
     }
 }
@@ -121,7 +170,9 @@ impl<S> Connection<S> {
             phase: Phase::Connecting { dialled_for: Some(fetch) },
             route,
             remote,
+            tunnel: None,
             tls: None,
+            outer: None,
             inbox: None,
             cipher: None,
             unsent: None,
@@ -166,8 +217,21 @@ impl<S> Connection<S> {
         Ok(plain.len())
     }
 
-    /// Writes TLS records, behind those that wait; what the socket does not take waits.
+    /// Writes TLS records; what the socket does not take waits.
     pub(super) fn write_sealed<N: Net<Stream = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Buffers,
+        sealed: &[u8],
+    ) -> io::Result<()> {
+        let Some(outer) = &mut self.outer else { return self.write_raw(net, buffers, sealed) };
+        let mut wrapped = Vec::new();
+        outer.session.seal(sealed, &mut wrapped).map_err(io::Error::other)?;
+        self.write_raw(net, buffers, &wrapped)
+    }
+
+    /// Writes bytes as they are, behind those that wait; what the socket does not take waits.
+    pub(super) fn write_raw<N: Net<Stream = S>>(
         &mut self,
         net: &mut N,
         buffers: &mut Buffers,
@@ -203,12 +267,27 @@ impl<S> Connection<S> {
         Ok(())
     }
 
+    /// Most bytes of one read.
+    pub(super) fn read_bytes_max(&self) -> usize {
+        match (&self.tls, &self.outer) {
+            (None, _) => READ_BYTES_MAX,
+            (Some(_), None) => TLS_READ_BYTES_MAX,
+            // What is in the records is moved up behind what is kept of those inside.
+            (Some(_), Some(_)) => TLS_READ_BYTES_MAX - KEPT_BYTES_MAX,
+        }
+    }
+
+    /// What it was given in this turn.
+    pub(super) fn spent_in(&mut self, turn: u64) -> usize {
+        if std::mem::replace(&mut self.turn, turn) != turn {
+            self.spent_bytes = 0;
+        }
+        self.spent_bytes
+    }
+
     /// Whether it opens, and no fetch waits for it.
     pub(crate) fn is_orphan(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Connecting { dialled_for: None } | Phase::Handshaking { dialled_for: None }
-        )
+        matches!(self.phase.opening(), Some(None))
     }
 
     /// Whether it was among the idle ones before.
@@ -224,15 +303,39 @@ impl<S> Connection<S> {
     /// Idle, with half a TLS record, or with one that the socket has not taken: to wait for the
     /// rest would keep a buffer.
     pub(super) fn idles_in_a_record(&self) -> bool {
-        let is_between = self.cipher.is_some() || self.unsent.is_some();
+        let is_between = self.holds_a_record() || self.unsent.is_some();
         matches!(self.phase, Phase::Open { current: None }) && is_between
+    }
+
+    /// Whether what is at the other end is a proxy, in place of the origin or still before it.
+    pub(super) fn is_with_proxy(&self) -> bool {
+        self.tunnel.is_some() || self.route.forwarder().is_some()
+    }
+
+    /// Where it is on its way to being open, for an error.
+    pub(super) fn opening_phase(&self) -> ErrorPhase {
+        match self.phase {
+            Phase::Connecting { .. } => ErrorPhase::Connect,
+            _ if self.is_with_proxy() => ErrorPhase::Proxy,
+            _ => ErrorPhase::Tls,
+        }
+    }
+
+    /// The limit of that part of the way.
+    pub(super) fn opening_limit(&self) -> Limit {
+        if self.is_with_proxy() { Limit::Proxy } else { Limit::Tls }
+    }
+
+    fn holds_a_record(&self) -> bool {
+        self.cipher.is_some() || self.outer.as_ref().is_some_and(|outer| outer.cipher.is_some())
     }
 
     /// How many buffers it owns, and how many bytes wait in them.
     #[cfg(debug_assertions)]
     pub(super) fn held(&self) -> (usize, usize) {
         let (mut buffers, mut bytes) = (0, 0);
-        for carry in [&self.inbox, &self.cipher, &self.unsent] {
+        let outer = self.outer.as_ref().map_or(&None, |outer| &outer.cipher);
+        for carry in [&self.inbox, &self.cipher, &self.unsent, outer] {
             buffers += usize::from(carry.is_some());
             bytes += carry.as_ref().map_or(0, Carry::len);
         }
@@ -246,7 +349,7 @@ impl<S> Connection<S> {
             && self.ending.is_none()
             && self.write_error.is_none()
             && self.unsent.is_none()
-            && self.cipher.is_none()
+            && !self.holds_a_record()
             && self.inbox.is_none()
     }
 }
@@ -270,12 +373,16 @@ impl<N: Net> Reactor<N> {
             self.sealed.clear();
             tls.close(&mut self.sealed);
             if !self.sealed.is_empty() {
-                let _ = self.net.write(&mut connection.stream, &self.sealed);
+                let Self { net, buffers, sealed, .. } = self;
+                let _ = connection.write_sealed(net, buffers, sealed);
             }
         }
-        let Connection { inbox, cipher, unsent, .. } = &mut connection;
+        let Connection { inbox, cipher, unsent, outer, .. } = &mut connection;
         for place in [inbox, cipher, unsent] {
             self.buffers.take_home(place);
+        }
+        if let Some(outer) = outer {
+            self.buffers.take_home(&mut outer.cipher);
         }
         if let Some(timer) = connection.timer {
             self.wheel.remove(timer);

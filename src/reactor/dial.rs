@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::attempt::Sent;
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::fetch::{FetchKey, Race, Stage};
+use super::opening::tunnel_error;
 use super::pool::RoomKey;
 use super::resolver::{Finished, Resolution};
 use super::{Reactor, Timer};
@@ -20,10 +21,12 @@ use crate::kit::machine::Machine;
 use crate::net::{Net, Token};
 use crate::origin::{Origin, Route};
 use crate::policy::address::private_range;
+use crate::proxy::{Proxy, ProxyProtocol};
 use crate::trust::TlsSettings;
 use crate::wire::dns::DnsError;
 use crate::wire::http1::reuse::CloseReason;
 use crate::wire::tls::Config;
+use crate::wire::tunnel::Tunnel;
 
 impl<N: Net> Reactor<N> {
     /// Begins an attempt of a fetch that was admitted.
@@ -48,7 +51,10 @@ impl<N: Net> Reactor<N> {
         let idle = if wants_new { None } else { self.idle_connection(room, &route) };
         match idle {
             Some(connection) => self.begin_exchange(key, connection),
-            None => self.find_addresses(key, &route),
+            None => {
+                self.begin_limit(key, Limit::Connect);
+                self.find_addresses(key, &route);
+            }
         }
     }
 
@@ -64,32 +70,46 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Begins with the origin's addresses, unless a proxy finds them.
     fn find_addresses(&mut self, key: FetchKey, route: &Route) {
-        self.begin_limit(key, Limit::Connect);
         let origin = &route.origin;
+        if route.proxy.as_ref().is_some_and(|proxy| !proxy.protocol().wants_address()) {
+            return match self.denied_to_proxy(route) {
+                Some(error) => self.cannot_dial(key, error),
+                None => self.find_proxy(key, route),
+            };
+        }
         let known = route.resolve.or_else(|| {
             let mut overrides = self.settings.resolve.iter().rev();
             let entry = overrides.find(|entry| entry.matches(&origin.host, origin.port))?;
             Some(entry.address)
         });
-        if let Some(ip) = known.or(origin.literal) {
-            return self.dial(key, Arc::new([ip]));
+        self.look_up(key, &origin.host, known.or(origin.literal));
+    }
+
+    fn find_proxy(&mut self, key: FetchKey, route: &Route) {
+        if let Some(proxy) = &route.proxy {
+            self.look_up(key, proxy.host(), proxy.literal());
         }
-        let resolution = self.resolver.resolve(&mut self.net, &origin.host, key, self.now);
+    }
+
+    fn look_up(&mut self, key: FetchKey, host: &str, known: Option<IpAddr>) {
+        let resolution = match known {
+            Some(ip) => Resolution::Ready(Arc::new([ip])),
+            None => self.resolver.resolve(&mut self.net, host, key, self.now),
+        };
         match resolution {
-            Resolution::Ready(addresses) => self.dial(key, addresses),
-            Resolution::Failed(error) => {
-                // The fetch holds a slot, which only a stage gives back.
-                self.begin_race(key, Arc::new([]));
-                self.attempt_failed(key, dns_error(origin, error), Sent::Maybe);
-            }
+            Resolution::Ready(addresses) => self.found(key, addresses),
+            Resolution::Failed(error) => self.not_found(key, error),
             Resolution::Pending(lookup) => {
-                if let Some(fetch) = self.fetches.get_mut(key) {
-                    fetch.stage.go(Stage::Resolving(lookup));
-                    let room = fetch.room;
+                let Some(fetch) = self.fetches.get_mut(key) else { return };
+                let was_listed = matches!(fetch.stage, Stage::Resolving(_));
+                fetch.stage.go(Stage::Resolving(lookup));
+                let room = fetch.room;
+                if !was_listed {
                     self.pool.begin_dialling(&mut self.fetches, room, key);
-                    self.begin_limit(key, Limit::Dns);
                 }
+                self.begin_limit(key, Limit::Dns);
             }
         }
     }
@@ -102,37 +122,107 @@ impl<N: Net> Reactor<N> {
         if lookup != finished.lookup {
             return;
         }
-        fetch.stats.timings.dns = fetch.lap(self.now);
+        let took = fetch.lap(self.now);
+        fetch.stats.timings.dns += took;
         fetch.deadlines.clear(Limit::Dns);
-        let route = Arc::clone(&fetch.request.parts.route);
         match finished.resolved {
-            Ok(addresses) => self.dial(key, addresses),
-            Err(error) => self.attempt_failed(key, dns_error(&route.origin, error), Sent::Maybe),
+            Ok(addresses) => self.found(key, addresses),
+            Err(error) => self.not_found(key, error),
         }
     }
 
-    fn dial(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+    /// Addresses of the origin or, once a proxy is all that is left to be found, of that.
+    fn found(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+        let Some(fetch) = self.fetches.get(key) else { return };
+        let route = Arc::clone(&fetch.request.parts.route);
+        if fetch.seeks_proxy() {
+            return self.dial(key, addresses);
+        }
+        let addresses = match self.allowed_addresses(&route, addresses) {
+            Ok(addresses) => addresses,
+            Err(error) => return self.cannot_dial(key, error),
+        };
+        let Some(proxy) = &route.proxy else { return self.dial(key, addresses) };
+        let is_v4_only = proxy.protocol() == ProxyProtocol::Socks4;
+        let fits = |ip: &&IpAddr| ip.is_ipv4() || !is_v4_only;
+        let address = addresses.iter().find(fits).or(addresses.first());
+        if let Some(fetch) = self.fetches.get_mut(key) {
+            fetch.origin_address = address.copied();
+        }
+        self.find_proxy(key, &route);
+    }
+
+    fn not_found(&mut self, key: FetchKey, error: DnsError) {
         let Some(fetch) = self.fetches.get(key) else { return };
         let route = &fetch.request.parts.route;
-        if !route.deny_private.unwrap_or(self.settings.deny_private) {
-            self.begin_race(key, addresses);
-            return self.dial_next(key);
+        let proxy = route.proxy.as_ref().filter(|_| fetch.seeks_proxy());
+        let error = dns_error(&route.origin, proxy, error);
+        self.cannot_dial(key, error);
+    }
+
+    /// The attempt has failed before it came to a socket.
+    fn cannot_dial(&mut self, key: FetchKey, error: Error) {
+        // The fetch holds a slot, which only a stage gives back.
+        self.begin_race(key, Arc::new([]), None);
+        self.attempt_failed(key, error, Sent::Maybe);
+    }
+
+    fn denies_private(&self, route: &Route) -> bool {
+        route.deny_private.unwrap_or(self.settings.deny_private)
+    }
+
+    /// Those of an origin's addresses that may be contacted.
+    fn allowed_addresses(
+        &self,
+        route: &Route,
+        addresses: Arc<[IpAddr]>,
+    ) -> Result<Arc<[IpAddr]>, Error> {
+        if !self.denies_private(route) {
+            return Ok(addresses);
         }
         let is_public = |ip: &IpAddr| private_range(*ip).is_none();
         let public: Arc<[IpAddr]> = addresses.iter().copied().filter(is_public).collect();
-        let denied = public.is_empty().then(|| denied_error(&route.origin, &addresses));
-        self.begin_race(key, public);
-        match denied {
-            Some(error) => self.attempt_failed(key, error, Sent::Maybe),
-            None => self.dial_next(key),
+        if public.is_empty() { Err(denied_error(&route.origin, &addresses)) } else { Ok(public) }
+    }
+
+    /// Where a proxy finds the origin's addresses, nobody here can judge them.
+    fn denied_to_proxy(&self, route: &Route) -> Option<Error> {
+        if !self.denies_private(route) {
+            return None;
+        }
+        let Some(literal) = route.origin.literal else {
+            let host = &route.origin.host;
+            let what = format!("the proxy would resolve {host}, to addresses not known here");
+            return Some(Error::new(Kind::Denied, ErrorPhase::Connect, what));
+        };
+        self.allowed_addresses(route, Arc::new([literal])).err()
+    }
+
+    /// Dials the origin, or the proxy before it.
+    fn dial(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+        let Some(fetch) = self.fetches.get(key) else { return };
+        let Route { proxy, origin, .. } = &*fetch.request.parts.route;
+        let tunnel = match proxy {
+            Some(proxy) if !proxy.forwards(origin.scheme) => {
+                Tunnel::new(proxy, origin, fetch.origin_address).map(Some)
+            }
+            _ => Ok(None),
+        };
+        match tunnel {
+            Ok(tunnel) => {
+                self.begin_race(key, addresses, tunnel);
+                self.dial_next(key);
+            }
+            Err(error) => self.cannot_dial(key, tunnel_error(error)),
         }
     }
 
-    fn begin_race(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+    fn begin_race(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>, tunnel: Option<Tunnel>) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
-        let port = fetch.request.parts.route.origin.port;
+        let route = &fetch.request.parts.route;
+        let port = route.proxy.as_ref().map_or(route.origin.port, Proxy::port);
         let was_listed = matches!(fetch.stage, Stage::Resolving(_));
-        let race = Race { addresses, port, next: 0, dials: Vec::new(), stagger: None };
+        let race = Race { addresses, port, tunnel, next: 0, dials: Vec::new(), stagger: None };
         fetch.stage.go(Stage::Dialling(Box::new(race)));
         fetch.tried.clear();
         let room = fetch.room;
@@ -162,9 +252,12 @@ impl<N: Net> Reactor<N> {
             let Some(fetch) = self.fetches.get_mut(key) else { return };
             let net = &mut self.net;
             let route = &fetch.request.parts.route;
+            let Stage::Dialling(race) = &fetch.stage else { return };
             let dialled = self.connections.insert_with(|connection| {
                 let stream = net.connect(address, Token(connection.to_bits()))?;
-                Ok::<_, io::Error>(Connection::new(stream, Arc::clone(route), address, key))
+                let mut connection = Connection::new(stream, Arc::clone(route), address, key);
+                connection.tunnel.clone_from(&race.tunnel);
+                Ok::<_, io::Error>(connection)
             });
             let Some(dialled) = dialled else { return self.descriptors_short(key) };
             match dialled {
@@ -200,13 +293,13 @@ impl<N: Net> Reactor<N> {
         let Stage::Dialling(race) = &mut fetch.stage else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         race.dials.push(connection_key);
-        let dialled_for = Some(key);
-        if let Phase::Handshaking { .. } = connection.phase {
-            connection.phase.go(Phase::Handshaking { dialled_for });
+        let phase = connection.phase.dialled_for(Some(key));
+        connection.phase.go(phase);
+        if !matches!(phase, Phase::Connecting { .. }) {
+            let limit = connection.opening_limit();
             self.race_won(key, connection_key);
-            return self.begin_limit(key, Limit::Tls);
+            return self.begin_limit(key, limit);
         }
-        connection.phase.go(Phase::Connecting { dialled_for });
         if race.has_more() && race.dials.len() < RACING_SOCKETS_MAX {
             let at = self.now.after(RACE_STAGGER);
             race.stagger = Some(self.wheel.insert(at, Timer::Dial(key)));
@@ -241,11 +334,7 @@ impl<N: Net> Reactor<N> {
     /// A socket that had connected could not be made ready for requests.
     pub(super) fn open_failed(&mut self, key: ConnectionKey, error: Error) {
         let Some(connection) = self.connections.get(key) else { return };
-        let dialled_for = match connection.phase {
-            Phase::Connecting { dialled_for } | Phase::Handshaking { dialled_for } => dialled_for,
-            _ => None,
-        };
-        if let Some(fetch) = dialled_for {
+        if let Some(fetch) = connection.phase.opening().flatten() {
             self.attempt_failed(fetch, error, Sent::Maybe);
         }
         self.close(key, CloseReason::Failed);
@@ -253,9 +342,18 @@ impl<N: Net> Reactor<N> {
 
     fn all_addresses_failed(&mut self, key: FetchKey) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
-        let what = format!("could not connect to {}", fetch.request.parts.route.origin);
-        let tried = std::mem::take(&mut fetch.tried);
-        let error = Error::new(Kind::Connect, ErrorPhase::Connect, what).having_tried(tried);
+        let route = &fetch.request.parts.route;
+        let error = match &route.proxy {
+            Some(proxy) => {
+                let what = format!("could not connect to the proxy {proxy}");
+                Error::new(Kind::Proxy, ErrorPhase::Connect, what).passing()
+            }
+            None => {
+                let what = format!("could not connect to {}", route.origin);
+                Error::new(Kind::Connect, ErrorPhase::Connect, what)
+            }
+        };
+        let error = error.having_tried(std::mem::take(&mut fetch.tried));
         self.attempt_failed(key, error, Sent::Maybe);
     }
 
@@ -337,11 +435,7 @@ impl<N: Net> Reactor<N> {
                 if let Some(first) = dials.next()
                     && let Some(connection) = self.connections.get_mut(first)
                 {
-                    let phase = match connection.phase {
-                        Phase::Connecting { .. } => Phase::Connecting { dialled_for: None },
-                        Phase::Handshaking { .. } => Phase::Handshaking { dialled_for: None },
-                        other => other,
-                    };
+                    let phase = connection.phase.dialled_for(None);
                     connection.phase.go(phase);
                     connection.deadline = self.now.after(allowed);
                     self.watch_deadline(first);
@@ -380,11 +474,15 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-fn dns_error(origin: &Origin, error: DnsError) -> Error {
-    let what = format!("could not resolve {}", origin.host);
+/// `proxy`: where that is what could not be found.
+fn dns_error(origin: &Origin, proxy: Option<&Proxy>, error: DnsError) -> Error {
     let is_temporary = error.is_temporary();
-    let error = Error::new(Kind::Dns, ErrorPhase::Dns, what).caused_by(Arc::new(error));
-    if is_temporary { error } else { error.lasting() }
+    let (kind, what) = match proxy {
+        Some(proxy) => (Kind::Proxy, format!("could not resolve the proxy {}", proxy.host())),
+        None => (Kind::Dns, format!("could not resolve {}", origin.host)),
+    };
+    let error = Error::new(kind, ErrorPhase::Dns, what).caused_by(Arc::new(error));
+    if is_temporary { error.passing() } else { error.lasting() }
 }
 
 /// Names the addresses, the first few of them, and the ranges that they are in.

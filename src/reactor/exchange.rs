@@ -5,12 +5,15 @@
 
 use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Phase};
+use super::decoding::Decoding;
 use super::fetch::FetchKey;
+use crate::coding;
 use crate::error::{Limit, Phase as ErrorPhase};
 use crate::field;
 use crate::kit::arena::Key;
 use crate::kit::machine::Machine;
 use crate::net::{Net, Readiness};
+use crate::proxy::Proxy;
 use crate::request::{Encoded, Request};
 use crate::wire::http1::body::BodyReader;
 use crate::wire::http1::encode::{self, RequestHead};
@@ -23,8 +26,12 @@ pub(crate) struct Exchange {
     /// None: the fetch has gone on without this response, and its rest is only drained.
     pub(crate) fetch: Option<FetchKey>,
     pub(crate) connection: ConnectionKey,
+    /// What it sends where that is its own, as with cookies; none: what every clone of its request
+    /// sends.
+    own: Option<Box<Encoded>>,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
+    pub(super) decoding: Decoding,
     /// Something of the response has arrived.
     pub(crate) is_answered: bool,
     pub(super) interim_responses: usize,
@@ -93,14 +100,17 @@ impl Exchange {
     fn new(
         fetch: FetchKey,
         connection: ConnectionKey,
+        own: Option<Box<Encoded>>,
         asks_close: bool,
         spoke_early: bool,
     ) -> Self {
         Self {
             fetch: Some(fetch),
             connection,
+            own,
             sending: Sending::Head { sent: 0 },
             receiving: Receiving::Head { scan: None },
+            decoding: Decoding::Plain,
             is_answered: false,
             interim_responses: 0,
             asks_close,
@@ -142,6 +152,7 @@ impl<N: Net> Reactor<N> {
     /// Takes an exchange off its connection, which may then carry another or be closed.
     pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
         let exchange = self.exchanges.remove(key)?;
+        self.memory.decoding_bytes -= exchange.decoder_bytes();
         if let Some(connection) = self.connections.get_mut(exchange.connection) {
             connection.phase.go(Phase::Open { current: None });
         }
@@ -151,14 +162,16 @@ impl<N: Net> Reactor<N> {
     /// Begins an exchange of a fetch that holds a slot, on an open connection without one.
     pub(super) fn begin_exchange(&mut self, fetch_key: FetchKey, connection_key: ConnectionKey) {
         let now = self.now;
+        let own = self.with_session(fetch_key);
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let encoded = encoded(&fetch.request);
+        let decodes = fetch.decodes(&self.settings);
+        let encoded = own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));
         // A server that speaks before it is asked may speak again: what it says then must not
         // be taken for the answer to another request.
         let spoke_early = connection.ready & Readiness::READABLE != 0;
         let asks_close = encoded.asks_close;
-        let exchange = Exchange::new(fetch_key, connection_key, asks_close, spoke_early);
+        let exchange = Exchange::new(fetch_key, connection_key, own, asks_close, spoke_early);
         let Ok(key) = self.exchanges.insert(exchange) else {
             debug_assert!(false, "the slots bound the exchanges");
             return;
@@ -166,7 +179,7 @@ impl<N: Net> Reactor<N> {
         fetch.stats.remote = Some(connection.remote);
         fetch.stats.reused = connection.served > 0;
         fetch.phase_began = now;
-        for limit in [Limit::Dns, Limit::Connect, Limit::Tls] {
+        for limit in [Limit::Dns, Limit::Connect, Limit::Proxy, Limit::Tls] {
             fetch.deadlines.clear(limit);
         }
         fetch.stage.go(super::fetch::Stage::Running(key));
@@ -203,7 +216,9 @@ impl<N: Net> Reactor<N> {
                 let connection = exchange.connection;
                 return self.queue(connection);
             }
-            let encoded = encoded(&fetch.request);
+            let decodes = fetch.decodes(&self.settings);
+            let encoded =
+                exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));
             let unsent = match exchange.sending {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
                 Sending::Body { sent } => {
@@ -245,31 +260,50 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// Encodes a request at its first sending; its clones share the result.
-pub(crate) fn encoded(request: &Request) -> &Encoded {
-    request.parts.encoded.get_or_init(|| {
-        let parts = &*request.parts;
-        let headers = || parts.headers.iter().map(|(name, value)| (&**name, &**value));
-        let host = parts.route.origin.authority();
-        let mut bytes = Vec::new();
-        encode::head(
-            &mut bytes,
-            &RequestHead {
-                method: parts.method.as_str(),
-                target: request.target().as_bytes(),
-                host: host.as_bytes(),
-                headers: headers(),
-                body_length: parts.body.as_ref().map(|body| body.len() as u64),
-            },
-        );
-        let body = parts.body.as_deref().unwrap_or_default();
-        let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
-        if !body_follows {
-            bytes.extend_from_slice(body);
-        }
-        let asks_close = headers().any(|(name, value)| field::asks_close(name, value));
-        Encoded { bytes: bytes.into(), body_follows, asks_close }
+/// Encodes a request at its first sending; its clones share the result. `decodes`: codings are
+/// asked for.
+pub(crate) fn encoded(request: &Request, decodes: bool) -> &Encoded {
+    request.parts.encoded[usize::from(decodes)].get_or_init(|| {
+        let headers = request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
+        encode(request, &headers, decodes)
     })
+}
+
+/// Encodes a request with these headers, and what a proxy needs to hand it on.
+pub(super) fn encode<'a, H>(request: &'a Request, own: &H, decodes: bool) -> Encoded
+where
+    H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+{
+    let parts = &*request.parts;
+    let host = parts.route.origin.authority();
+    let forwarder = parts.route.forwarder();
+    let base = forwarder.map_or_else(String::new, |_| format!("http://{host}"));
+    let asks = forwarder.and_then(Proxy::authorization);
+    let asks = asks.map(|value| (b"Proxy-Authorization".as_slice(), value.as_bytes()));
+    let is_free = |(name, _): &(&[u8], &[u8])| {
+        !own.clone().any(|(given, _)| given.eq_ignore_ascii_case(name))
+    };
+    let mut headers = asks.filter(is_free).into_iter().chain(own.clone());
+    let mut bytes = Vec::new();
+    encode::head(
+        &mut bytes,
+        &RequestHead {
+            method: parts.method.as_str(),
+            base: base.as_bytes(),
+            target: request.target().as_bytes(),
+            host: host.as_bytes(),
+            headers: headers.clone(),
+            accept_encoding: if decodes { coding::ACCEPTED } else { "" },
+            body_length: parts.body.as_ref().map(|body| body.len() as u64),
+        },
+    );
+    let body = parts.body.as_deref().unwrap_or_default();
+    let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
+    if !body_follows {
+        bytes.extend_from_slice(body);
+    }
+    let asks_close = headers.any(|(name, value)| field::asks_close(name, value));
+    Encoded { bytes: bytes.into(), body_follows, asks_close }
 }
 
 /// Bodies up to this are written with the head, in one call; curl's send buffer is as large.

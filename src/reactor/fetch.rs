@@ -21,6 +21,7 @@ use crate::kit::wheel::TimerId;
 use crate::request::Request;
 use crate::response::{Collected, Hop, Response, Stats, Timings, Trailers};
 use crate::settings::Settings;
+use crate::wire::tunnel::Tunnel;
 
 pub(crate) type FetchKey = Key<Fetch>;
 
@@ -46,6 +47,8 @@ pub(crate) struct Fetch {
     pub(crate) stale_retried: bool,
     /// Retries made that the policy counts.
     pub(crate) retries: u32,
+    /// Challenges answered since the last redirect.
+    pub(crate) challenges: u32,
     pub(crate) hops: Vec<Hop>,
     pub(crate) stats: Stats,
     pub(crate) submitted: Moment,
@@ -56,6 +59,8 @@ pub(crate) struct Fetch {
     pub(crate) collected: Option<Box<Collected>>,
     /// The trailer section of a streamed response, where there was one.
     pub(crate) trailers: Option<Box<Trailers>>,
+    /// The origin's address, where a proxy wants to be told one and it is known.
+    pub(crate) origin_address: Option<IpAddr>,
     /// The addresses that the last dial tried in vain.
     pub(crate) tried: Vec<Tried>,
 }
@@ -69,7 +74,7 @@ pub(crate) enum Stage {
     /// Its outcome is not told yet.
     Ended(Outcome),
     Resolving(LookupKey),
-    /// Connecting, or shaking hands over TLS.
+    /// Connecting, getting past a proxy, or shaking hands over TLS.
     Dialling(Box<Race>),
     Running(ExchangeKey),
 }
@@ -83,6 +88,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Race {
     pub(crate) addresses: Arc<[IpAddr]>,
     pub(crate) port: u16,
+    /// What is asked of the proxy that the addresses are of.
+    pub(crate) tunnel: Option<Tunnel>,
     /// The first address not tried yet.
     pub(crate) next: usize,
     /// Sockets that race; or, once one has connected, that one.
@@ -110,6 +117,7 @@ impl Machine for Stage {
         ("Waiting", "Dialling"),
         ("Waiting", "Running"),
         ("Waiting", "Ended"),
+        ("Resolving", "Resolving"),
         ("Resolving", "Dialling"),
         ("Resolving", "Running"),
         ("Resolving", "BackingOff"),
@@ -158,6 +166,7 @@ impl Fetch {
             lent: false,
             stale_retried: false,
             retries: 0,
+            challenges: 0,
             hops: Vec::new(),
             stats: Stats::default(),
             submitted: now,
@@ -165,6 +174,7 @@ impl Fetch {
             phase_began: now,
             collected: None,
             trailers: None,
+            origin_address: None,
             tried: Vec::new(),
         }
     }
@@ -173,12 +183,26 @@ impl Fetch {
         matches!(self.stage, Stage::Ended(_))
     }
 
+    /// Whether the addresses that it waits for are its proxy's, not its origin's.
+    pub(crate) fn seeks_proxy(&self) -> bool {
+        self.request
+            .parts
+            .route
+            .proxy
+            .as_ref()
+            .is_some_and(|proxy| !proxy.protocol().wants_address() || self.origin_address.is_some())
+    }
+
     pub(crate) fn collects(&self) -> bool {
         self.request.collect
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         matches!(self.flow, Flow::Paused)
+    }
+
+    pub(crate) fn starves(&self) -> bool {
+        matches!(self.flow, Flow::Starved { .. })
     }
 
     /// Bytes of head and body that were collected.
@@ -191,6 +215,11 @@ impl Fetch {
     pub(crate) fn body_bytes_max(&self, settings: &Settings) -> u64 {
         let unasked = if self.collects() { settings.body_bytes_max } else { u64::MAX };
         self.request.parts.choices.body_bytes_max.unwrap_or(unasked)
+    }
+
+    /// Whether codings are asked for and removed.
+    pub(crate) fn decodes(&self, settings: &Settings) -> bool {
+        self.request.parts.choices.decode.unwrap_or(settings.decode)
     }
 
     /// How long `limit` allows this fetch.
@@ -225,12 +254,14 @@ impl Fetch {
     pub(crate) fn begin_again(&mut self) {
         self.collected = None;
         self.trailers = None;
-        for limit in [Limit::Dns, Limit::Connect, Limit::Tls, Limit::FirstByte, Limit::Stall] {
+        self.origin_address = None;
+        for limit in ATTEMPT_LIMITS {
             self.deadlines.clear(limit);
         }
         let timings = &mut self.stats.timings;
         *timings = Timings { queued: timings.queued, ..Default::default() };
         self.stats.wire_bytes = 0;
+        self.stats.body_bytes = 0;
     }
 
     /// What was collected, as a response: whole, or as far as it came.
@@ -266,6 +297,11 @@ impl Deadlines {
         let first = self.pending == 0;
         self.pending |= 1 << limit as u16;
         first
+    }
+
+    /// Whether the limit counts, or will from the next reading of the clock.
+    pub(crate) fn counts(&self, limit: Limit) -> bool {
+        !self.at[limit as usize].is_never() || self.pending & (1 << limit as u16) != 0
     }
 
     pub(crate) fn set(&mut self, limit: Limit, at: Moment) {
@@ -332,11 +368,16 @@ const LIMITS: [Limit; Limit::COUNT - 1] = [
     Limit::Queue,
     Limit::Dns,
     Limit::Connect,
+    Limit::Proxy,
     Limit::Tls,
     Limit::FirstByte,
     Limit::Stall,
     Limit::Backoff,
 ];
+
+/// Those that begin anew with each attempt.
+const ATTEMPT_LIMITS: [Limit; 6] =
+    [Limit::Dns, Limit::Connect, Limit::Proxy, Limit::Tls, Limit::FirstByte, Limit::Stall];
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,12 @@ pub(crate) enum Flow {
     /// The user said so.
     Paused,
     /// Too much waits already. It is in one of [`Memory`]'s lists.
-    Starved,
+    Starved {
+        /// It reads on when there is room for so much.
+        need_bytes: usize,
+        /// It is among those of which one has the reserve.
+        is_favourable: bool,
+    },
 }
 
 impl Machine for Flow {
@@ -43,7 +48,7 @@ impl Machine for Flow {
         match self {
             Self::Flowing => "Flowing",
             Self::Paused => "Paused",
-            Self::Starved => "Starved",
+            Self::Starved { .. } => "Starved",
         }
     }
 }
@@ -61,12 +66,15 @@ impl Linked<Starving> for Fetch {
 pub(super) struct Memory {
     /// In heads and bodies that are being collected, or were and are not told yet.
     pub(super) collected_bytes: usize,
+    /// In decoders.
+    pub(super) decoding_bytes: usize,
     /// Up to how many bytes in all a fetch that collects, and one that streams, may read on.
     collecting_max: usize,
     streaming_max: usize,
-    collecting: List<Fetch, Starving>,
+    /// Those that collect, or whose decoder may grow.
+    favourable: List<Fetch, Starving>,
     streaming: List<Fetch, Starving>,
-    /// The collecting fetch that reads on from the reserve.
+    /// The one of the former that reads on from the reserve.
     pub(super) favoured: Option<FetchKey>,
     #[cfg(debug_assertions)]
     most: usize,
@@ -80,9 +88,10 @@ impl Memory {
         let streaming_max = most - one;
         Self {
             collected_bytes: 0,
+            decoding_bytes: 0,
             collecting_max: streaming_max - STREAMS_BYTES.min(streaming_max / 2),
             streaming_max,
-            collecting: List::default(),
+            favourable: List::default(),
             streaming: List::default(),
             favoured: None,
             #[cfg(debug_assertions)]
@@ -96,22 +105,22 @@ impl Memory {
     }
 
     /// How much more may wait before fetches of this kind starve.
-    fn free(&self, held: usize, collects: bool) -> usize {
-        let most = if collects { self.collecting_max } else { self.streaming_max };
+    fn free(&self, held: usize, is_favourable: bool) -> usize {
+        let most = if is_favourable { self.collecting_max } else { self.streaming_max };
         most.saturating_sub(held)
     }
 
-    fn list(&mut self, collects: bool) -> &mut List<Fetch, Starving> {
-        if collects { &mut self.collecting } else { &mut self.streaming }
+    fn list(&mut self, is_favourable: bool) -> &mut List<Fetch, Starving> {
+        if is_favourable { &mut self.favourable } else { &mut self.streaming }
     }
 }
 
 impl<N: Net> Reactor<N> {
     /// Bytes that wait in memory: of collected responses whose end was not told yet, of heads and
-    /// TLS records in pieces, what paused fetches have not taken, and TLS records that sockets
-    /// have not. [`Settings::buffered_bytes_max`] bounds them.
+    /// TLS records in pieces, what paused fetches have not taken, TLS records that sockets have
+    /// not, and the windows of decoders. [`Settings::buffered_bytes_max`] bounds them.
     pub fn buffered_bytes(&self) -> usize {
-        self.buffers.held_bytes() + self.memory.collected_bytes
+        self.buffers.held_bytes() + self.memory.collected_bytes + self.memory.decoding_bytes
     }
 
     /// Whether collecting fetches starve: no more requests are taken then.
@@ -122,46 +131,44 @@ impl<N: Net> Reactor<N> {
     /// How much of `room` a connection may read, or seal, at once. 0: its fetch starves, and is
     /// heard of again when there is room.
     pub(super) fn window(&mut self, key: ConnectionKey, room: usize) -> usize {
+        self.grant(key, room, 0)
+    }
+
+    /// The same for a step in which a decoder may come to hold `growth` bytes more.
+    pub(super) fn grant(&mut self, key: ConnectionKey, room: usize, growth: usize) -> usize {
         let held = self.buffered_bytes();
-        if self.memory.is_ample(held) {
+        if self.memory.is_ample(held + growth) {
             return room;
         }
         let Some(fetch_key) = self.fetch_of(key) else { return room };
+        let decodes = self.decodes_for(fetch_key);
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return room };
         if self.memory.favoured == Some(fetch_key) {
             return room;
         }
-        let collects = fetch.collects();
-        let free = self.memory.free(held, collects);
-        if free >= WINDOW_BYTES_MIN {
+        let is_favourable = fetch.collects() || growth > 0;
+        let free = self.memory.free(held, is_favourable);
+        let need_bytes = WINDOW_BYTES_MIN + growth;
+        if free >= need_bytes {
             self.relieve(fetch_key);
-            return room.min((free / WINDOW_SHARES).max(WINDOW_BYTES_MIN));
+            return room.min(((free - growth) / WINDOW_SHARES).max(WINDOW_BYTES_MIN));
+        }
+        if !is_favourable && decodes {
+            // Its decoder's memory comes back only where it reads on, and what it makes is lent.
+            return room.min(WINDOW_BYTES_MIN);
         }
         if matches!(fetch.flow, Flow::Flowing) {
-            fetch.flow.go(Flow::Starved);
+            fetch.flow.go(Flow::Starved { need_bytes, is_favourable });
             fetch.deadlines.clear(Limit::FirstByte);
             fetch.deadlines.clear(Limit::Stall);
-            self.memory.list(collects).push_back(&mut self.fetches, fetch_key);
+            self.memory.list(is_favourable).push_back(&mut self.fetches, fetch_key);
         }
         0
     }
 
     /// Lets one fetch read on for which there is room now. `false`: there is none.
     pub(super) fn feed(&mut self) -> bool {
-        if !self.can_feed() {
-            return false;
-        }
-        let held = self.buffered_bytes();
-        let streaming = self.memory.streaming.first();
-        let collecting = self.memory.collecting.first();
-        let next = if self.memory.free(held, false) >= WINDOW_BYTES_MIN && streaming.is_some() {
-            streaming
-        } else if self.memory.free(held, true) >= WINDOW_BYTES_MIN {
-            collecting
-        } else {
-            self.memory.favoured = self.oldest_starving();
-            self.memory.favoured
-        };
+        let next = self.next_fed();
         if let Some(fetch) = next {
             self.relieve(fetch);
         }
@@ -170,14 +177,35 @@ impl<N: Net> Reactor<N> {
 
     /// Whether [`Self::feed`] would find one.
     pub(super) fn can_feed(&self) -> bool {
-        let Memory { streaming, collecting, favoured, .. } = &self.memory;
-        if streaming.is_empty() && collecting.is_empty() {
-            return false;
+        self.has_room_for_first(false)
+            || self.has_room_for_first(true)
+            || (self.memory.favoured.is_none() && !self.memory.favourable.is_empty())
+    }
+
+    fn next_fed(&mut self) -> Option<FetchKey> {
+        if self.has_room_for_first(false) {
+            return self.memory.streaming.first();
         }
-        let held = self.buffered_bytes();
-        let has_room = |collects| self.memory.free(held, collects) >= WINDOW_BYTES_MIN;
-        (!streaming.is_empty() && has_room(false))
-            || (!collecting.is_empty() && (favoured.is_none() || has_room(true)))
+        if self.has_room_for_first(true) {
+            return self.memory.favourable.first();
+        }
+        if self.memory.favoured.is_none() {
+            self.memory.favoured = self.oldest_starving();
+            return self.memory.favoured;
+        }
+        None
+    }
+
+    /// Whether the first of a list could read on.
+    fn has_room_for_first(&self, is_favourable: bool) -> bool {
+        let Memory { streaming, favourable, .. } = &self.memory;
+        let first = if is_favourable { favourable.first() } else { streaming.first() };
+        match first.and_then(|first| self.fetches.get(first)).map(|fetch| &fetch.flow) {
+            Some(Flow::Starved { need_bytes, .. }) => {
+                self.memory.free(self.buffered_bytes(), is_favourable) >= *need_bytes
+            }
+            _ => false,
+        }
     }
 
     /// The fetch starves no longer, if it did: it reads and writes on.
@@ -190,12 +218,9 @@ impl<N: Net> Reactor<N> {
     /// Takes a fetch off the lists. `true`: it starved.
     pub(super) fn stop_starving(&mut self, key: FetchKey) -> bool {
         let Some(fetch) = self.fetches.get_mut(key) else { return false };
-        if !matches!(fetch.flow, Flow::Starved) {
-            return false;
-        }
+        let Flow::Starved { is_favourable, .. } = fetch.flow else { return false };
         fetch.flow.go(Flow::Flowing);
-        let collects = fetch.collects();
-        self.memory.list(collects).remove(&mut self.fetches, key);
+        self.memory.list(is_favourable).remove(&mut self.fetches, key);
         true
     }
 
@@ -250,16 +275,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Whether a fetch has a decoder at work.
+    fn decodes_for(&self, key: FetchKey) -> bool {
+        let Some(Stage::Running(exchange)) = self.fetches.get(key).map(|fetch| &fetch.stage) else {
+            return false;
+        };
+        self.exchanges.get(*exchange).is_some_and(Exchange::holds_decoder)
+    }
+
     /// O(those that starve), once for each fetch that takes the reserve.
     fn oldest_starving(&mut self) -> Option<FetchKey> {
         let mut oldest: Option<(_, FetchKey)> = None;
-        let mut next = self.memory.collecting.first();
+        let mut next = self.memory.favourable.first();
         while let Some(key) = next {
             let admitted = self.fetches.get(key).and_then(|fetch| fetch.admitted);
             if oldest.is_none_or(|(before, _)| admitted < before) {
                 oldest = Some((admitted, key));
             }
-            next = self.memory.collecting.after(&mut self.fetches, key);
+            next = self.memory.favourable.after(&mut self.fetches, key);
         }
         oldest.map(|(_, key)| key)
     }

@@ -3,14 +3,15 @@
 //! In go requests and readiness; out come events, one at a time, each the result of one bounded
 //! piece of work. This file has the surface; [`turn`] the order of the work; [`fetch`] and
 //! [`attempt`] what the user asked for and what becomes of it; [`dial`] how it gets a connection;
-//! [`exchange`] and [`receiving`] what is said over one; [`memory`] how much of it may wait;
-//! [`connection`], [`opening`], [`reading`] and [`idle`] the socket; [`pool`] whose turn it is;
-//! [`resolver`] names.
+//! [`exchange`], [`receiving`] and [`decoding`] what is said over one; [`memory`] how much of it
+//! may wait; [`connection`], [`opening`], [`reading`] and [`idle`] the socket; [`pool`] whose turn
+//! it is; [`resolver`] names; [`session`] what one exchange leaves for the next.
 
 mod attempt;
 #[cfg(debug_assertions)]
 mod audit;
 mod connection;
+mod decoding;
 mod dial;
 pub(crate) mod event;
 mod exchange;
@@ -22,6 +23,7 @@ mod pool;
 mod reading;
 mod receiving;
 mod resolver;
+mod session;
 mod turn;
 
 #[cfg(test)]
@@ -37,6 +39,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::attempt::routed;
 use self::connection::{AnyConnection, Connection, ConnectionKey};
 use self::event::Happening;
 pub use self::event::{Event, FetchId, Full};
@@ -55,6 +58,8 @@ use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::kit::wheel::Wheel;
 use crate::net::{Net, OsNet, Readiness};
+use crate::policy::auth::Sessions;
+use crate::policy::cookies::CookieJar;
 use crate::policy::retry::Budget;
 use crate::request::Request;
 use crate::settings::Settings;
@@ -138,9 +143,13 @@ pub struct Reactor<N: Net = OsNet> {
 
     /// Every connection is read into this one.
     read_buffer: Box<[u8]>,
+    /// What was decoded last; made when the first coded body comes.
+    decoded: Box<[u8]>,
     /// TLS records on their way out.
     sealed: Vec<u8>,
     heads: Heads,
+    cookies: CookieJar,
+    logins: Sessions,
     /// The fetch whose end was told last: the event lends from it.
     told: Option<Fetch>,
     buffers: Buffers,
@@ -237,8 +246,11 @@ impl<N: Net> Reactor<N> {
             offers: Vec::with_capacity(busy),
             ended: VecDeque::with_capacity(busy),
             read_buffer: vec![0; KEPT_BYTES_MAX + TLS_READ_BYTES_MAX.max(READ_BYTES_MAX)].into(),
+            decoded: Box::default(),
             sealed: Vec::new(),
             heads: Heads::default(),
+            cookies: CookieJar::new(),
+            logins: Sessions::default(),
             told: None,
             buffers: Buffers::new(),
             memory: Memory::new(&settings),
@@ -276,6 +288,7 @@ impl<N: Net> Reactor<N> {
         let Some(room) = self.pool.room(&request.parts.route.origin) else {
             return Err(Box::new(Full { request }));
         };
+        let request = routed(request, &self.settings.proxies);
         let deadline = request.parts.choices.deadline;
         let has_queue_limit = request.parts.choices.timeouts.get(Limit::Queue).is_some()
             || self.settings.timeouts.get(Limit::Queue).is_some();
@@ -385,6 +398,16 @@ impl<N: Net> Reactor<N> {
         }
         let at = self.soonest_deadline()?;
         epoch.checked_add(Duration::from_micros(at.micros()))
+    }
+
+    /// The cookies that were set.
+    pub fn cookies(&self) -> &CookieJar {
+        &self.cookies
+    }
+
+    /// The same, to be filled or emptied. What is sent from now on has what is in it then.
+    pub fn cookies_mut(&mut self) -> &mut CookieJar {
+        &mut self.cookies
     }
 
     /// Fetches that were submitted and whose end was not told yet.

@@ -9,7 +9,7 @@ use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Ending, Phase};
 use super::exchange::{Exchange, ExchangeKey};
 use super::fetch::Fetch;
-use super::opening::tls_error;
+use super::opening::{at_proxy, tls_error};
 use super::receiving::spoken_to;
 use crate::error::{Error, Kind, Phase as ErrorPhase};
 use crate::kit::buffer::Carry;
@@ -58,10 +58,25 @@ impl<N: Net> Reactor<N> {
         if fetch.is_some_and(Fetch::is_paused) && !is_unsent {
             return;
         }
+        let is_coded = exchange.is_some_and(Exchange::is_coded);
+        if is_coded && fetch.is_some_and(Fetch::starves) {
+            // It is heard of again when there is room for what its decoder makes.
+            return;
+        }
+        let has_partial_head = exchange.is_some_and(Exchange::has_partial_head);
+        let has_undecoded = exchange.is_some_and(Exchange::has_undecoded);
+        if is_coded && (has_undecoded || connection.inbox.is_some()) && self.is_share_spent(key) {
+            return self.leave_for_next_turn(key);
+        }
+        let Some(connection) = self.connections.get(key) else { return };
         match &connection.inbox {
-            Some(inbox) if !exchange.is_some_and(Exchange::has_partial_head) => {
+            Some(inbox) if !has_partial_head => {
                 let end = inbox.len();
                 self.focus = Some(Focus { connection: key, place: Place::Inbox, at: 0, end });
+                self.queue(key);
+            }
+            None if has_undecoded => {
+                self.focus = Some(Focus { connection: key, place: Place::Read, at: 0, end: 0 });
                 self.queue(key);
             }
             _ => self.read(key),
@@ -70,8 +85,27 @@ impl<N: Net> Reactor<N> {
 
     /// The bytes that a focus is on; none where its connection has gone.
     pub(super) fn bytes(&self, focus: Focus) -> &[u8] {
+        if focus.place == Place::Decoded {
+            return self.decoded.get(focus.at..focus.end).unwrap_or_default();
+        }
         let connection = self.connections.get(focus.connection);
         connection.map_or(&[], |connection| focus.bytes(&self.read_buffer, connection))
+    }
+
+    /// Whether a connection has decoded as much as it may in one turn.
+    pub(super) fn is_share_spent(&mut self, key: ConnectionKey) -> bool {
+        let turn = self.turn;
+        let connection = self.connections.get_mut(key);
+        connection.is_some_and(|connection| connection.spent_in(turn) >= TURN_DECODED_BYTES_MAX)
+    }
+
+    /// The connection is worked on again in the next turn.
+    pub(super) fn leave_for_next_turn(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.next_turn.push(key);
+        }
     }
 
     /// Puts a connection on the list of those to be worked on in this turn.
@@ -115,17 +149,15 @@ impl<N: Net> Reactor<N> {
         if connection.ready & Readiness::READABLE == 0 {
             return;
         }
-        if std::mem::replace(&mut connection.turn, turn) != turn {
-            connection.spent_bytes = 0;
+        if connection.spent_in(turn) >= TURN_BYTES_MAX {
+            return self.leave_for_next_turn(key);
         }
-        if connection.spent_bytes >= TURN_BYTES_MAX {
-            if !std::mem::replace(&mut connection.queued, true) {
-                self.next_turn.push(key);
-            }
-            return;
-        }
-        let kept = connection.cipher.as_ref().map_or(0, Carry::len);
-        let most = if connection.tls.is_some() { TLS_READ_BYTES_MAX } else { READ_BYTES_MAX };
+        let records = match &connection.outer {
+            Some(outer) => &outer.cipher,
+            None => &connection.cipher,
+        };
+        let kept = records.as_ref().map_or(0, Carry::len);
+        let most = connection.read_bytes_max();
         let room = self.window(key, most);
         if room == 0 {
             return;
@@ -149,7 +181,9 @@ impl<N: Net> Reactor<N> {
                 if drained {
                     connection.ready &= !Readiness::READABLE;
                 }
-                if connection.tls.is_some() {
+                if connection.outer.is_some() {
+                    self.open_outer(key, kept, count);
+                } else if connection.tls.is_some() {
                     self.open_records(key, kept, count);
                 } else {
                     self.attend(key, count);
@@ -198,6 +232,9 @@ impl<N: Net> Reactor<N> {
     /// Plaintext of `count` bytes stands at the front of the read buffer.
     fn attend(&mut self, key: ConnectionKey, count: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Phase::Tunnelling { .. } = connection.phase {
+            return self.tunnel_on(key, count);
+        }
         self.focus = Some(match &connection.inbox {
             // A head in pieces: it must be seen as one.
             Some(inbox) => {
@@ -207,6 +244,40 @@ impl<N: Net> Reactor<N> {
             }
             None => Focus { connection: key, place: Place::Read, at: 0, end: count },
         });
+    }
+
+    /// The same for records of TLS with a proxy, in which there are those of TLS with the origin.
+    fn open_outer(&mut self, key: ConnectionKey, kept: usize, count: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(outer) = &mut connection.outer else { return };
+        let end = kept + count;
+        if let Some(cipher) = &outer.cipher {
+            self.read_buffer[..kept].copy_from_slice(cipher.unread());
+            self.buffers.take_home(&mut outer.cipher);
+        }
+        let mut answer = Vec::new();
+        let opened = outer.session.open(&mut self.read_buffer[..end], &mut answer);
+        let rest = &self.read_buffer[opened.consumed.min(end)..end];
+        self.buffers.fill(&mut outer.cipher, rest);
+        let Self { net, buffers, .. } = self;
+        let written = connection.write_raw(net, buffers, &answer);
+        match opened.result {
+            Err(error) => connection.ending = Some(Ending::Tls(error)),
+            Ok(()) if opened.peer_closed => connection.ending = Some(Ending::Eof { clean: false }),
+            Ok(()) => {}
+        }
+        let has_ended = connection.ending.is_some();
+        let kept = connection.cipher.as_ref().map_or(0, Carry::len);
+        if let Err(error) = written {
+            self.write_failed(key, error);
+        }
+        if opened.plain > 0 {
+            self.read_buffer.copy_within(..opened.plain, kept);
+            self.open_records(key, kept, opened.plain);
+        }
+        if has_ended {
+            self.queue(key);
+        }
     }
 
     /// `count` bytes of TLS records were read behind a gap of `kept`, which is for those that
@@ -264,9 +335,8 @@ impl<N: Net> Reactor<N> {
             Ending::Eof { clean } => {
                 return match phase {
                     Phase::Open { current: Some(exchange) } => self.stream_ended(exchange, clean),
-                    Phase::Handshaking { .. } => {
-                        let what = "the server closed the connection during the TLS handshake";
-                        let error = Error::new(Kind::Tls, ErrorPhase::Tls, what).passing();
+                    Phase::Handshaking { .. } | Phase::Tunnelling { .. } => {
+                        let error = closed_while_opening(connection);
                         self.open_failed(key, error);
                     }
                     _ => self.close(key, CloseReason::IdleReadable),
@@ -281,10 +351,26 @@ impl<N: Net> Reactor<N> {
         };
         match phase {
             Phase::Open { current: Some(exchange) } => self.fail_exchange(exchange, error),
-            Phase::Handshaking { .. } => self.open_failed(key, error.at(ErrorPhase::Tls)),
+            Phase::Handshaking { .. } | Phase::Tunnelling { .. } => {
+                let at = connection.opening_phase();
+                let is_proxys = connection.is_with_proxy();
+                let error = if is_proxys { at_proxy(error) } else { error.at(at) };
+                self.open_failed(key, error);
+            }
             _ => self.close(key, CloseReason::Failed),
         }
     }
+}
+
+fn closed_while_opening<S>(connection: &Connection<S>) -> Error {
+    let (kind, what) = match (connection.phase, connection.is_with_proxy()) {
+        (Phase::Tunnelling { .. }, _) => {
+            (Kind::Proxy, "the proxy closed the connection before it gave a tunnel")
+        }
+        (_, true) => (Kind::Proxy, "the proxy closed the connection during the TLS handshake"),
+        (_, false) => (Kind::Tls, "the server closed the connection during the TLS handshake"),
+    };
+    Error::new(kind, connection.opening_phase(), what).passing()
 }
 
 /// The part of a buffer that is being consumed.
@@ -303,6 +389,8 @@ pub(crate) enum Place {
     Read,
     /// In the inbox of the connection.
     Inbox,
+    /// In the reactor's buffer for what was decoded last.
+    Decoded,
 }
 
 impl Focus {
@@ -315,7 +403,7 @@ impl Focus {
         let buffer = match (self.place, &connection.inbox) {
             (Place::Read, _) => read_buffer,
             (Place::Inbox, Some(inbox)) => inbox.unread(),
-            (Place::Inbox, None) => &[],
+            (Place::Inbox, None) | (Place::Decoded, _) => &[],
         };
         buffer.get(self.at..self.end).unwrap_or_default()
     }
@@ -329,7 +417,7 @@ impl Focus {
         let buffer = match (self.place, &mut connection.inbox) {
             (Place::Read, _) => read_buffer,
             (Place::Inbox, Some(inbox)) => inbox.unread_mut(),
-            (Place::Inbox, None) => &mut [],
+            (Place::Inbox, None) | (Place::Decoded, _) => &mut [],
         };
         buffer.get_mut(self.at..self.end).unwrap_or_default()
     }
@@ -344,6 +432,8 @@ fn is_reset(error: &io::Error) -> bool {
 /// Most bytes that one connection is read in one turn, before others and the caller's program
 /// get theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
+/// The same with what is decoded counted too, which costs more and comes of a body's nature.
+const TURN_DECODED_BYTES_MAX: usize = 1 << 20;
 /// What a read counts for at the least, so that one that drips also comes to its share's end.
 const READ_COST_BYTES_MIN: usize = 1 << 10;
 /// One read of a plain connection. Larger ones cost more CPU a byte: they leave the cache.

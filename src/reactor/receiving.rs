@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::attempt::Sent;
 use super::connection::{Connection, Phase};
+use super::decoding::{Decoding, coded_bytes_max, undecodable};
 use super::event::Happening;
 use super::exchange::{Exchange, ExchangeKey, Receiving, Sending};
 use super::fetch::{Fetch, FetchKey, Outcome};
 use super::reading::{Focus, Place};
 use super::{Reactor, Step};
+use crate::coding::ContentCoding;
 use crate::error::{Error, Kind, Limit, Phase as ErrorPhase};
 use crate::kit::machine::Machine;
 use crate::net::{Net, Readiness};
@@ -45,7 +47,8 @@ impl<N: Net> Reactor<N> {
         }
         match exchange.receiving {
             Receiving::Done => self.finish(key, focus),
-            _ if focus.at >= focus.end => self.keep(focus),
+            _ if focus.at >= focus.end && !exchange.has_undecoded() => self.keep(focus),
+            Receiving::Body(_) if exchange.is_coded() => return self.consume_coded(key, focus),
             Receiving::Head { .. } => return self.consume_head(key, focus),
             Receiving::Body(_) => return self.consume_body(key, focus),
         }
@@ -53,7 +56,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What is left of the focus waits in the connection's inbox; nothing left, no inbox.
-    fn keep(&mut self, focus: Focus) {
+    pub(super) fn keep(&mut self, focus: Focus) {
         let Some(connection) = self.connections.get_mut(focus.connection) else { return };
         match focus.place {
             Place::Inbox => self.buffers.consume(&mut connection.inbox, focus.at),
@@ -61,6 +64,7 @@ impl<N: Net> Reactor<N> {
                 let rest = self.read_buffer.get(focus.at..focus.end).unwrap_or_default();
                 self.buffers.fill(&mut connection.inbox, rest);
             }
+            Place::Decoded => {}
         }
     }
 
@@ -156,6 +160,7 @@ impl<N: Net> Reactor<N> {
             connection.keep_alive = Some(Duration::from_secs(seconds.into()));
         }
         self.focus = Some(rest);
+        self.learn(fetch_key, head, whole);
         if self.judge(key, fetch_key, head, whole) {
             return Step::Worked;
         }
@@ -171,8 +176,25 @@ impl<N: Net> Reactor<N> {
         announced: Option<u64>,
         whole: Focus,
     ) -> Step {
+        let Some(exchange) = self.exchanges.get_mut(key) else { return Step::Worked };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return Step::Worked };
-        let line = StatusLine { status: head.status, minor: head.minor, reason: head.reason };
+        let mut removed = ContentCoding::Identity;
+        if matches!(exchange.receiving, Receiving::Body(_)) {
+            match fetch.removes(head, fetch.decodes(&self.settings)) {
+                Ok(ContentCoding::Identity) => {}
+                Ok(said) => {
+                    removed = said;
+                    exchange.decoding.go(Decoding::Awaited(said));
+                }
+                Err(fault) => {
+                    self.fail_exchange(key, undecodable(fault));
+                    return Step::Worked;
+                }
+            }
+        }
+        let is_coded = exchange.is_coded();
+        let Head { status, minor, reason, .. } = *head;
+        let line = StatusLine { status, minor, reason, removed };
         if !fetch.collects() {
             fetch.lent = true;
             return Step::Happened(Happening::Head { fetch: fetch_key, at: whole, line });
@@ -182,7 +204,8 @@ impl<N: Net> Reactor<N> {
         fetch.collect_head(bytes, self.heads.fields(), line, announced.unwrap_or(0));
         self.memory.collected_bytes += fetch.collected_bytes();
         let body_bytes_max = fetch.body_bytes_max(&self.settings);
-        if announced.is_some_and(|announced| announced > body_bytes_max) {
+        let most = if is_coded { coded_bytes_max(body_bytes_max) } else { body_bytes_max };
+        if announced.is_some_and(|announced| announced > most) {
             self.fail_exchange(key, too_large(body_bytes_max));
         }
         Step::Worked
@@ -209,6 +232,7 @@ impl<N: Net> Reactor<N> {
         };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return Step::Worked };
         fetch.stats.wire_bytes += take as u64;
+        fetch.stats.body_bytes += take as u64;
         fetch.note_progress(self.now, &self.settings);
         let body_bytes_max = fetch.body_bytes_max(&self.settings);
         if fetch.stats.wire_bytes > body_bytes_max {
@@ -282,6 +306,11 @@ impl<N: Net> Reactor<N> {
             Receiving::Body(reader) => {
                 let ended = reader.end_of_stream();
                 match ended {
+                    Ok(()) if clean && exchange.is_coded() => {
+                        // The decoder has its say.
+                        self.focus = Some(Focus { connection, place: Place::Read, at: 0, end: 0 });
+                        return;
+                    }
                     Ok(()) if clean => {
                         exchange.receiving.go(Receiving::Done);
                         let focus = Focus { connection, place: Place::Read, at: 0, end: 0 };
@@ -388,7 +417,7 @@ impl Fetch {
     }
 }
 
-fn take_trailers(fetch: &mut Fetch, reader: &BodyReader) {
+pub(super) fn take_trailers(fetch: &mut Fetch, reader: &BodyReader) {
     let section = reader.trailers();
     if section.is_empty() {
         return;
@@ -401,7 +430,7 @@ fn take_trailers(fetch: &mut Fetch, reader: &BodyReader) {
     }
 }
 
-fn malformed_error(malformed: Malformed, phase: ErrorPhase) -> Error {
+pub(super) fn malformed_error(malformed: Malformed, phase: ErrorPhase) -> Error {
     let kind = match malformed {
         Malformed::HeadTooLarge | Malformed::TooManyHeaders => Kind::TooLarge,
         _ => Kind::Malformed,
@@ -415,7 +444,7 @@ pub(super) fn spoken_to() -> Error {
     Error::new(Kind::Closed, ErrorPhase::Send, what)
 }
 
-fn too_large(bytes_max: u64) -> Error {
+pub(super) fn too_large(bytes_max: u64) -> Error {
     let what = format!("the body is longer than {bytes_max} bytes");
     Error::new(Kind::TooLarge, ErrorPhase::Body, what)
 }

@@ -223,8 +223,20 @@ impl Driver {
         }
         let collects = random.chance(500);
         request = request.collect(collects);
+        if random.chance(100) {
+            request = request.decode(false);
+        }
         if random.chance(60) {
             request = request.header("Connection", "close").unwrap();
+        }
+        #[cfg(feature = "digest")]
+        if random.chance(world.env.plan.login_pm) {
+            request = request.digest_auth("me", "hush").unwrap();
+            world.env.logins.enable(id);
+        }
+        if random.chance(50) {
+            request = request.cookies(false);
+            world.env.cookies.leave_out(id);
         }
         let (mut total, mut deadline) = (self.settings.timeouts.get(Limit::Total), None);
         if world.env.plan.has_limits {
@@ -366,6 +378,7 @@ impl Driver {
             law(reactor.buffered_bytes() == 0 || reactor.buffers() > 0, "a body is nobody's");
             let idle = reactor.connections() == reactor.idle_connections();
             law(!idle || reactor.buffers() == 0, "all is idle, and a buffer is lent");
+            law(!idle || reactor.buffered_bytes() == 0, "all is idle, and something is held");
         }
         let now = world.env.now;
         let slack = world.env.plan.slack_us() + TICK_US + world.env.leapt_us;

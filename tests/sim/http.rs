@@ -1,6 +1,9 @@
 //! An HTTP/1.1 server without sockets: requests are parsed, answers are steps.
 
+use super::coding::Coded;
+use super::cookies;
 use super::ledger::Answer;
+use super::logins;
 use super::plan::Fault;
 use super::random::{Random, body_bytes};
 use super::wire::{Http, Step};
@@ -13,7 +16,11 @@ pub(crate) struct Asked {
     pub(crate) hop: u64,
     pub(crate) method: String,
     pub(crate) length: u64,
+    /// The values of its Cookie fields.
+    pub(crate) cookies: Vec<String>,
+    pub(crate) authorization: Option<String>,
     asks_close: bool,
+    accepts_codings: bool,
 }
 
 pub(crate) enum Parsed {
@@ -76,15 +83,23 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     let (Some(Ok(id)), Some(Ok(hop))) = (numbers.next(), numbers.next()) else {
         return Err(wrong());
     };
-    let (mut length, mut asks_close) = (0, false);
+    let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
+    let (mut cookies, mut authorization) = (Vec::new(), None);
     for line in lines {
         let line = line.to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length: ") {
             length = value.parse().map_err(|_| wrong())?;
         }
+        cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
+        let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
+        authorization = value.or(authorization);
         asks_close |= line == "connection: close";
+        accepts_codings |= line.starts_with("accept-encoding: gzip");
     }
-    Ok(Asked { id, hop, method: method.to_owned(), length, asks_close })
+    let method = method.to_owned();
+    let head =
+        Asked { id, hop, method, length, cookies, authorization, asks_close, accepts_codings };
+    Ok(head)
 }
 
 /// The name of what is sent with a request.
@@ -143,6 +158,9 @@ pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut En
         // Whoever is next on this connection may suffer as well.
         env.ledger.excuse_origin(origin);
     }
+    if logins::asks(asked, origin, env) {
+        return challenge(asked, origin, fault, http, env);
+    }
     let loops = fault == Some(Fault::Loop);
     let redirects = loops || fault == Some(Fault::LongRedirect);
     if redirects || (asked.hop < 5 && env.random.chance(env.plan.redirect_pm)) {
@@ -151,7 +169,9 @@ pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut En
     let status = if env.random.chance(env.plan.unavailable_pm) { 503 } else { 200 };
     let bodiless = [204, 304];
     let status = if env.random.chance(100) { *env.random.pick(&bodiless) } else { status };
-    let draft = Draft::new(asked, status, fault, http, env);
+    let mut draft = Draft::new(asked, status, fault, http, env);
+    let cookies = cookies::lines(origin, env);
+    draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, cookies.bytes());
     draft.steps(asked, fault, http, env)
 }
 
@@ -164,6 +184,7 @@ struct Draft {
     interim: Vec<u8>,
     head: Vec<u8>,
     body: Vec<u8>,
+    is_coded: bool,
     /// What comes of the body beyond its announced end.
     surplus: Vec<u8>,
     /// The connection ends behind it.
@@ -195,7 +216,16 @@ impl Draft {
         let whole = if has_body { length } else { 0 };
         let whole = Answer { id: asked.id, whole: (!is_unsure).then_some(whole) };
         let nonce = env.ledger.answer(whole);
-        let body = body_bytes(nonce, 0, length as usize);
+        let mut body = body_bytes(nonce, 0, length as usize);
+        let coded = asked.accepts_codings && env.random.chance(env.plan.coded_pm);
+        let coded = coded.then(|| Coded::pick(&mut env.random));
+        if let Some(coded) = coded {
+            body = coded.encode(&body);
+            if fault == Some(Fault::BadCoding) && has_body {
+                coded.spoil(&mut body, &mut env.random);
+                env.ledger.spoil(nonce);
+            }
+        }
         let mut head =
             format!("HTTP/1.{} {status} Because\r\nX-Nonce: {nonce}\r\n", 1 - u8::from(is_old));
         let is_told = framing == Framing::Close || is_old;
@@ -209,18 +239,19 @@ impl Draft {
             let seconds = env.random.below(3);
             head.push_str(&format!("Retry-After: {seconds}\r\n"));
         }
-        let said = Said { framing, has_body, is_bodiless, fault };
-        let (said, mut body) = said.frame(&body, env);
-        let announced = env.ledger.last_whole().filter(|_| fault == Some(Fault::ShortLength));
-        let is_short = framing == Framing::Length && has_body;
-        let end = announced.filter(|_| is_short).map_or(body.len(), |whole| whole as usize);
-        let surplus = body.split_off(end.min(body.len()));
+        if let Some(coded) = coded {
+            head.push_str(&format!("Content-Encoding: {}\r\n", coded.name()));
+        }
+        let is_coded = coded.is_some();
+        let said = Said { framing, has_body, is_bodiless, is_coded, fault };
+        let (said, mut body, end) = said.frame(&body, env);
+        let surplus = body.split_off(end);
         head.push_str(&said);
         head.push_str("\r\n");
         let interim = interim(fault, env);
         let body = if has_body { body } else { Vec::new() };
         let head = head.into_bytes();
-        Self { status, framing, nonce, interim, head, body, surplus, closes }
+        Self { status, framing, nonce, interim, head, body, is_coded, surplus, closes }
     }
 
     fn steps(
@@ -281,7 +312,7 @@ impl Draft {
 
     /// All of it, and where it frees what.
     fn parts(&mut self, env: &mut Env) -> Vec<Step> {
-        let is_judged = self.status == 503;
+        let is_judged = matches!(self.status, 401 | 503);
         let mut steps = self.head_steps(env);
         if is_judged {
             steps.push(Step::EndOfHead);
@@ -320,8 +351,15 @@ impl Draft {
         let is_ended = self.framing == Framing::Close;
         let is_honest_close = is_ended && fault == Some(Fault::CutByFin) && at >= head_bytes;
         if is_honest_close && (http.tls.is_none() || !http.is_curt) {
-            // Nobody can tell that something is missing.
-            env.ledger.shorten(self.nonce, (at - head_bytes) as u64);
+            // Nobody can tell that something is missing; but a coding has an end, where there is
+            // any of it.
+            match at - head_bytes {
+                kept if !self.is_coded || kept == 0 => {
+                    env.ledger.shorten(self.nonce, kept as u64);
+                }
+                kept if kept < self.body.len() => env.ledger.spoil(self.nonce),
+                _ => {}
+            }
         } else if is_ended || at < all_bytes {
             env.ledger.spoil(self.nonce);
         }
@@ -416,16 +454,18 @@ struct Said {
     framing: Framing,
     has_body: bool,
     is_bodiless: bool,
+    is_coded: bool,
     fault: Option<Fault>,
 }
 
 impl Said {
-    /// The fields that tell the length, and the body as it goes over the wire.
-    fn frame(&self, body: &[u8], env: &mut Env) -> (String, Vec<u8>) {
+    /// The fields that tell the length, the body as it goes over the wire, and where that ends by
+    /// the fields.
+    fn frame(&self, body: &[u8], env: &mut Env) -> (String, Vec<u8>, usize) {
         let length = body.len() as u64;
         match self.framing {
-            Framing::Close => (String::new(), body.to_vec()),
-            _ if self.is_bodiless => (String::new(), Vec::new()),
+            Framing::Close => (String::new(), body.to_vec(), body.len()),
+            _ if self.is_bodiless => (String::new(), Vec::new(), 0),
             Framing::Length => {
                 let said = match self.fault {
                     Some(Fault::LongLength) => length + 1 + env.random.magnitude(1_000),
@@ -434,12 +474,19 @@ impl Said {
                 };
                 env.ledger.amend_last(|whole| match self.fault {
                     Some(Fault::LongLength) if self.has_body => None,
+                    // Half of what is coded is nothing; nothing of it is a body without a byte.
+                    _ if self.is_coded && said == 0 => Some(0),
+                    _ if self.is_coded && said < length => None,
+                    _ if self.is_coded => whole,
                     _ => whole.map(|whole| whole.min(said)),
                 });
-                (format!("Content-Length: {said}\r\n"), body.to_vec())
+                let end = if self.has_body { said.min(length) } else { length };
+                (format!("Content-Length: {said}\r\n"), body.to_vec(), end as usize)
             }
             Framing::Chunked => {
-                ("Transfer-Encoding: chunked\r\n".to_owned(), self.chunks(body, env))
+                let chunks = self.chunks(body, env);
+                let end = chunks.len();
+                ("Transfer-Encoding: chunked\r\n".to_owned(), chunks, end)
             }
         }
     }
@@ -489,6 +536,23 @@ fn interim(fault: Option<Fault>, env: &mut Env) -> Vec<u8> {
     bytes
 }
 
+/// A 401 that the request will answer.
+fn challenge(
+    asked: &Asked,
+    origin: usize,
+    fault: Option<Fault>,
+    http: &mut Http,
+    env: &mut Env,
+) -> Vec<Step> {
+    env.ledger.expect_again(asked.id, asked.hop);
+    let mut draft = Draft::new(asked, 401, fault, http, env);
+    // Nobody may be given it.
+    env.ledger.spoil(draft.nonce);
+    let line = logins::line(origin, env);
+    draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, line.bytes());
+    draft.steps(asked, fault, http, env)
+}
+
 fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -> Vec<Step> {
     let status = *env.random.pick(&[301, 302, 303, 307, 308]);
     let to = if env.random.chance(500) { origin } else { env.random.index(env.origins.len()) };
@@ -502,6 +566,7 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
     }
     let path = format!("/{}/{hop}", asked.id);
     let is_near = to == origin && env.random.chance(500);
+    let cookies = cookies::line_of_redirect(asked, origin, to, env);
     let to = &env.origins[to].base;
     // A secure one does not lead to one that is not, unless that is the point.
     let downgrades = env.origins[origin].tls.is_some() && !to.starts_with("https");
@@ -515,6 +580,7 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
     };
     let mut head =
         format!("HTTP/1.1 {status} Elsewhere\r\nX-Nonce: {nonce}\r\nLocation: {location}\r\n");
+    head.push_str(&cookies);
     let mut steps = Vec::new();
     if fault == Some(Fault::LongRedirect) && env.random.chance(500) && asked.method != "HEAD" {
         head.push_str("Transfer-Encoding: chunked\r\n\r\n");

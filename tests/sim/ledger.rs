@@ -93,10 +93,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn last_whole(&self) -> Option<u64> {
-        self.answers.last().and_then(|answer| answer.whole)
-    }
-
     pub(crate) fn excuse(&mut self, id: u64) {
         self.excused.insert(id);
     }

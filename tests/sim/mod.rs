@@ -11,10 +11,13 @@
     reason = "numbers here are small, and each user of this module uses its part"
 )]
 
+mod coding;
+mod cookies;
 mod dns;
 mod driver;
 mod http;
 mod ledger;
+mod logins;
 mod net;
 mod plan;
 mod random;
@@ -32,8 +35,10 @@ use std::time::{Duration, Instant};
 
 use whippet::{Limit, ResolverChoice, Settings, Timeouts};
 
+use cookies::Cookies;
 use driver::Driver;
 use ledger::Ledger;
+use logins::Logins;
 use plan::Plan;
 pub(crate) use plan::Scenario;
 use random::{Random, mix};
@@ -82,6 +87,8 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         random: Random::new(random.next()),
         plan,
         ledger: Ledger::new(mix(seed)),
+        cookies: Cookies::default(),
+        logins: Logins::default(),
         story: Story::new(is_told),
         origins,
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),
@@ -178,6 +185,10 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
     settings.idle_connections_max = *random.pick(&[0, 1, 2, 5, 256]);
     settings.events_per_wait_max = plan.events_max;
     settings.retries = random.below(4) as u32;
+    if random.chance(100) {
+        // The least that is taken.
+        settings.buffered_bytes_max = 0;
+    }
     if plan.tls_pm > 0 {
         settings.tls = tls::client_settings();
     }

@@ -23,12 +23,14 @@ pub(crate) enum Scenario {
     Unsafe,
     /// Descriptors run out.
     Scarce,
+    /// Bodies in content codings, whole and broken.
+    Coded,
     /// Any of it.
     Everything,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Calm,
         Self::Cut,
         Self::Rude,
@@ -38,6 +40,7 @@ impl Scenario {
         Self::Secure,
         Self::Unsafe,
         Self::Scarce,
+        Self::Coded,
         Self::Everything,
     ];
 
@@ -58,13 +61,17 @@ impl Scenario {
                 Early, ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Garbage,
                 HugeHead, ShortLength, Loop, LongRedirect,
             ],
+            #[rustfmt::skip]
+            Self::Coded => &[
+                BadCoding, BadCoding, CutByFin, CutByReset, LongLength, ShortLength, BadChunk, Drip,
+            ],
             Self::Slow => &[Drip, Endless, CutBySilence, LongRedirect, Early],
             Self::Dial | Self::Names | Self::Scarce => &[IdleEnd, CutByReset, SpeechOnReuse],
             #[rustfmt::skip]
             Self::Everything => &[
                 CutByFin, CutByReset, CutBySilence, CutRequest, LongLength, ShortLength, Early,
                 ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Drip, Endless,
-                Garbage, HugeHead, BadChunk, Loop, LongRedirect,
+                Garbage, HugeHead, BadChunk, Loop, LongRedirect, BadCoding,
             ],
         }
     }
@@ -112,9 +119,12 @@ pub(crate) struct Plan {
     // The servers.
     pub(crate) faulty_answer_pm: u32,
     pub(crate) redirect_pm: u32,
+    pub(crate) cookie_pm: u32,
+    pub(crate) login_pm: u32,
     pub(crate) unavailable_pm: u32,
     pub(crate) faults: Vec<Fault>,
     pub(crate) body_bytes: u64,
+    pub(crate) coded_pm: u32,
 
     // Connecting.
     pub(crate) connect_fault_pm: u32,
@@ -175,6 +185,8 @@ pub(crate) enum Fault {
     Loop,
     /// A redirect whose body is long or never ends.
     LongRedirect,
+    /// A coded body is cut short, goes on, or is none.
+    BadCoding,
 }
 
 impl Plan {
@@ -216,9 +228,12 @@ impl Plan {
             interrupted_pm: or_none(random, 200),
             reset_purges: random.chance(300),
             faulty_answer_pm: 0,
-            redirect_pm: or_none(random, 200),
+            redirect_pm: or_none(random, 400),
+            cookie_pm: if random.chance(400) { 0 } else { random.below(700) as u32 },
+            login_pm: if random.chance(400) { 0 } else { random.below(900) as u32 },
             unavailable_pm: 0,
             faults: Vec::new(),
+            coded_pm: if scenario == Scenario::Coded { 900 } else { or_none(random, 500) },
             body_bytes: *random.pick(&[0, 40, 3_000, 3_000, 70_000, 300_000]),
             connect_fault_pm: 0,
             may_blackhole: false,

@@ -201,7 +201,7 @@ fn note(fetches: &mut BTreeMap<FetchId, Told>, event: Event<'_>) -> FetchId {
         Event::Done { stats, trailers, response, .. } => {
             assert!(told.status.is_some() != response.is_some(), "neither or both");
             let length = response.as_ref().map_or(told.body.len(), |r| r.body().len());
-            assert_eq!(stats.wire_bytes, length as u64);
+            assert_eq!(stats.body_bytes, length as u64);
             told.trailers = trailers.map(owned).collect();
             told.stats = stats;
             told.response = response;

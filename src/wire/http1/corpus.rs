@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use responses::{Accepted, Entry, Outcome as Expected, entries};
 
 use super::body::{BodyReader, framing};
-use super::head::{parse, parse_trailers, unfold};
+use super::head::{parse_trailers, unfold};
+use super::heads::Heads;
 use super::reuse::{CloseReason, Facts, verdict};
 use super::scan::Scan;
 use super::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, Malformed};
@@ -50,8 +51,19 @@ pub(crate) enum End {
 
 /// Feeds `stream` in the pieces between `cuts`, then its end.
 pub(crate) fn drive(method: &Method, stream: &[u8], cuts: impl Iterator<Item = usize>) -> Outcome {
+    drive_with(&mut Heads::default(), method, stream, cuts)
+}
+
+/// [`drive`] with the heads of earlier responses in memory, as a reactor has them.
+fn drive_with(
+    heads: &mut Heads,
+    method: &Method,
+    stream: &[u8],
+    cuts: impl Iterator<Item = usize>,
+) -> Outcome {
     let mut driver = Driver {
         method,
+        heads,
         carry: Vec::new(),
         scan: Scan::default(),
         reader: None,
@@ -87,6 +99,7 @@ pub(crate) fn drive(method: &Method, stream: &[u8], cuts: impl Iterator<Item = u
 
 struct Driver<'a> {
     method: &'a Method,
+    heads: &'a mut Heads,
     /// The bytes of a head that is not whole.
     carry: Vec<u8>,
     scan: Scan,
@@ -119,18 +132,18 @@ impl Driver<'_> {
     }
 
     fn take_head(&mut self) -> Result<bool, Malformed> {
-        let mut fields = Vec::new();
-        let Some(head) = parse(&self.carry, HEAD_BYTES_MAX, &mut fields)? else {
+        let Some(head) = self.heads.parse(&self.carry, HEAD_BYTES_MAX)? else {
             return Ok(false);
         };
+        let fields = self.heads.fields();
         if head.is_folded {
-            unfold(&mut self.carry, &fields);
+            unfold(&mut self.carry, fields);
         }
         self.outcome.heads.push(OwnedHead {
             status: head.status,
             minor: head.minor,
             reason: head.reason.of(&self.carry).to_vec(),
-            fields: owned(&self.carry, &fields),
+            fields: owned(&self.carry, fields),
         });
         let reader = framing(self.method, &head)?;
         if !head.is_interim() {
@@ -179,7 +192,7 @@ impl Driver<'_> {
     fn end_of_stream(&mut self) -> Result<bool, Malformed> {
         match &mut self.reader {
             Some(reader) => Ok(reader.end_of_stream().is_ok()),
-            None => parse(&self.carry, HEAD_BYTES_MAX, &mut Vec::new()).map(|_| false),
+            None => self.heads.parse(&self.carry, HEAD_BYTES_MAX).map(|_| false),
         }
     }
 }
@@ -250,17 +263,30 @@ fn every_response_has_a_name_of_its_own_and_a_section_that_says_so() {
 
 #[test]
 fn every_response_ends_as_it_should_at_every_cut() {
+    let mut heads = Heads::default();
     for entry in short_entries() {
         let (method, stream) = (method(&entry), &entry.bytes[..]);
         let at_once = whole(&entry, stream);
         check(&entry, &at_once);
         let name = &entry.name;
-        assert_eq!(drive(&method, stream, 1..stream.len()), at_once, "bytes of {name}");
+        assert_eq!(
+            drive_with(&mut heads, &method, stream, 1..stream.len()),
+            at_once,
+            "bytes of {name}"
+        );
         for first in 0..=stream.len() {
-            assert_eq!(drive(&method, stream, [first].into_iter()), at_once, "{first} of {name}");
+            assert_eq!(
+                drive_with(&mut heads, &method, stream, [first].into_iter()),
+                at_once,
+                "{first} of {name}"
+            );
             let second = first + 1 + first % 7;
             let cuts = [first, second].into_iter().filter(|&cut| cut <= stream.len());
-            assert_eq!(drive(&method, stream, cuts), at_once, "{first} {second} of {name}");
+            assert_eq!(
+                drive_with(&mut heads, &method, stream, cuts),
+                at_once,
+                "{first} {second} of {name}"
+            );
         }
     }
 }

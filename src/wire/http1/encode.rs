@@ -9,19 +9,24 @@
 pub(crate) struct RequestHead<'a, H> {
     /// A token.
     pub(crate) method: &'a str,
+    /// What stands before the target: for a proxy, scheme and authority, which make it
+    /// absolute-form (RFC 9112 §3.2.2).
+    pub(crate) base: &'a [u8],
     /// The path and query (origin-form), or `*` (RFC 9112 §3.2).
     pub(crate) target: &'a [u8],
     /// The URL's host, in brackets if IPv6, with its port unless that is the scheme's own.
     pub(crate) host: &'a [u8],
     /// The caller's headers: names and values in their order and case.
     pub(crate) headers: H,
+    /// The content codings that can be undone, as a list. Empty: nothing is said of them.
+    pub(crate) accept_encoding: &'a str,
     /// The bytes of the body that follows. `None`: there is none.
     pub(crate) body_length: Option<u64>,
 }
 
 /// Appends `line` to `out`: Host first (RFC 9110 §7.2), then the caller's headers, then the
 /// defaults that the caller did not give, then Content-Length.
-pub(crate) fn head<'a, H>(out: &mut Vec<u8>, line: &RequestHead<'a, H>)
+pub(crate) fn head<'a, H>(out: &mut Vec<u8>, line: &RequestHead<'_, H>)
 where
     H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 {
@@ -29,15 +34,19 @@ where
     debug_assert!(is_one_word(line.target) && is_one_word(line.host), "the URL was parsed");
     out.extend_from_slice(line.method.as_bytes());
     out.push(b' ');
+    out.extend_from_slice(line.base);
     out.extend_from_slice(line.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(line.host);
     out.extend_from_slice(b"\r\n");
     let (mut has_accept, mut has_agent) = (false, false);
+    let (mut has_codings, mut has_range) = (line.accept_encoding.is_empty(), false);
     for (name, value) in line.headers.clone() {
         match name.len() {
+            5 => has_range |= name.eq_ignore_ascii_case(b"range"),
             6 => has_accept |= name.eq_ignore_ascii_case(b"accept"),
             10 => has_agent |= name.eq_ignore_ascii_case(b"user-agent"),
+            15 => has_codings |= name.eq_ignore_ascii_case(b"accept-encoding"),
             _ => {}
         }
         out.extend_from_slice(name);
@@ -47,6 +56,13 @@ where
     }
     if !has_accept {
         out.extend_from_slice(ACCEPT);
+    }
+    if !has_codings {
+        // A part of what is coded cannot be decoded (as the Fetch standard has it, too).
+        let accepted = if has_range { "identity" } else { line.accept_encoding };
+        out.extend_from_slice(b"Accept-Encoding: ");
+        out.extend_from_slice(accepted.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     if !has_agent {
         out.extend_from_slice(USER_AGENT.as_bytes());
@@ -95,8 +111,15 @@ mod tests {
 
     fn encoded(method: &str, headers: &[(&[u8], &[u8])], body_length: Option<u64>) -> String {
         let headers = headers.iter().copied();
-        let line =
-            RequestHead { method, target: b"/a?b", host: b"[::1]:8080", headers, body_length };
+        let line = RequestHead {
+            method,
+            base: b"",
+            target: b"/a?b",
+            host: b"[::1]:8080",
+            headers,
+            accept_encoding: "",
+            body_length,
+        };
         let mut out = Vec::new();
         head(&mut out, &line);
         String::from_utf8(out).unwrap()
@@ -120,6 +143,27 @@ mod tests {
         let expected = "GET /a?b HTTP/1.1\r\nHost: [::1]:8080\r\nx-B: 2\r\naCCEPT: text/html\r\n\
                         X-a: 1\r\nuser-agent: \r\n\r\n";
         assert_eq!(encoded("GET", &headers, None), expected);
+    }
+
+    #[test]
+    fn codings_are_asked_for_unless_the_caller_does_or_asks_for_a_part() {
+        let said = |accept_encoding, headers: &[(&[u8], &[u8])]| {
+            let (method, base, target) = ("GET", &b""[..], &b"/"[..]);
+            let (host, body_length) = (&b"h"[..], None);
+            let headers = headers.iter().copied();
+            let line =
+                RequestHead { method, base, target, host, headers, accept_encoding, body_length };
+            let mut out = Vec::new();
+            head(&mut out, &line);
+            let text = String::from_utf8(out).unwrap();
+            let lines = text.lines().filter(|l| l.to_ascii_lowercase().starts_with("accept-e"));
+            lines.collect::<Vec<_>>().join("|")
+        };
+        assert_eq!(said("gzip, br", &[]), "Accept-Encoding: gzip, br");
+        assert_eq!(said("gzip, br", &[(b"RANGE", b"bytes=0-")]), "Accept-Encoding: identity");
+        assert_eq!(said("gzip", &[(b"accept-encoding", b"x")]), "accept-encoding: x");
+        assert_eq!(said("", &[(b"Range", b"bytes=0-")]), "");
+        assert_eq!(said("", &[]), "");
     }
 
     #[test]
@@ -151,9 +195,11 @@ mod tests {
                     let headers = [(name, value)].into_iter();
                     let line = RequestHead {
                         method: "GET",
+                        base: b"",
                         target: b"*",
                         host: b"h",
                         headers,
+                        accept_encoding: "",
                         body_length: None,
                     };
                     let mut out = Vec::new();
@@ -172,8 +218,15 @@ mod tests {
         for _ in 0..3 {
             out.clear();
             let headers = std::iter::empty();
-            let line =
-                RequestHead { method: "GET", target: b"/", host: b"h", headers, body_length: None };
+            let line = RequestHead {
+                method: "GET",
+                base: b"",
+                target: b"/",
+                host: b"h",
+                headers,
+                accept_encoding: "gzip",
+                body_length: None,
+            };
             head(&mut out, &line);
         }
         assert_eq!(out.as_ptr(), place);
@@ -184,6 +237,7 @@ mod tests {
         #[test]
         fn a_head_says_what_it_was_told_and_nothing_else(
             fields in proptest::collection::vec((bytes(HEADER_NAME), bytes(HEADER_VALUE)), 0..20),
+            base in "(http://[a-z]{1,9}(:[0-9]{1,5})?)?",
             target in "/[!-~]{0,40}",
             body_length in proptest::option::of(proptest::num::u64::ANY),
         ) {
@@ -194,16 +248,26 @@ mod tests {
                 })
                 .collect();
             let headers = fields.iter().copied();
+            let (method, base) = ("GET", base.as_bytes());
             let (target, host) = (target.as_bytes(), &b"a.example"[..]);
             let mut out = Vec::new();
-            head(&mut out, &RequestHead { method: "GET", target, host, headers, body_length });
+            let line = RequestHead {
+                method,
+                base,
+                target,
+                host,
+                headers,
+                accept_encoding: "gzip, br",
+                body_length,
+            };
+            head(&mut out, &line);
             let lines: Vec<&[u8]> = out
                 .strip_suffix(b"\r\n\r\n")
                 .unwrap()
                 .split(|&byte| byte == b'\n')
                 .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
                 .collect();
-            proptest::prop_assert_eq!(lines[0], [b"GET ", target, b" HTTP/1.1"].concat());
+            proptest::prop_assert_eq!(lines[0], [b"GET ", base, target, b" HTTP/1.1"].concat());
             proptest::prop_assert_eq!(lines[1], b"Host: a.example");
             for (line, (name, value)) in lines[2..].iter().zip(&fields) {
                 proptest::prop_assert_eq!(*line, [name, &b": "[..], value].concat());
@@ -213,6 +277,8 @@ mod tests {
             };
             let mut ours = Vec::new();
             ours.extend((!given("accept")).then(|| "Accept: */*".to_owned()));
+            let codings = "Accept-Encoding: gzip, br";
+            ours.extend((!given("accept-encoding")).then(|| codings.to_owned()));
             ours.extend((!given("user-agent")).then(|| agent().trim_end().to_owned()));
             ours.extend(body_length.map(|length| format!("Content-Length: {length}")));
             let rest = lines[2 + fields.len()..].iter();

@@ -5,6 +5,7 @@
 //! byte before any comparison; out come [`Hints`], or how the framing is in doubt.
 
 use super::Malformed;
+use crate::coding::ContentCoding;
 use crate::response::Span;
 
 /// The fields that the engine acts on.
@@ -23,6 +24,10 @@ pub(crate) struct Hints {
     pub(crate) location: Option<Span>,
     /// The value of the first `Retry-After`.
     pub(crate) retry_after: Option<Span>,
+    /// There is a `Set-Cookie`, or several.
+    pub(crate) sets_cookies: bool,
+    /// `Content-Encoding`, over all fields.
+    pub(crate) content_coding: ContentCoding,
 }
 
 /// Whether a field says how long the body is.
@@ -66,10 +71,14 @@ impl Gathering {
             }
             (10, b'c') if is(name, b"connection") => self.note_connection(value),
             (10, b'k') if is(name, b"keep-alive") => self.note_keep_alive(value),
+            (10, b's') if is(name, b"set-cookie") => self.hints.sets_cookies = true,
             (11, b'r') if is(name, b"retry-after") => {
                 self.hints.retry_after.get_or_insert(at);
             }
             (14, b'c') if is(name, b"content-length") => self.note_content_length(value)?,
+            (16, b'c') if is(name, b"content-encoding") => {
+                elements(value).for_each(|element| self.hints.content_coding.note(element));
+            }
             (17, b't') if is(name, b"transfer-encoding") => self.note_transfer_encoding(value)?,
             _ => {}
         }
@@ -223,6 +232,25 @@ mod tests {
             ("Keep-Alive: timeout=99999999999999999999999999\r\n", None),
         ] {
             assert_eq!(hinted(lines).0.keep_alive_timeout_s, timeout_s, "{lines:?}");
+        }
+    }
+
+    #[cfg(feature = "gzip")]
+    #[test]
+    fn content_codings_are_one_list_over_all_fields() {
+        use crate::coding::Coding::{Deflate, Gzip};
+        for (lines, said) in [
+            ("", ContentCoding::Identity),
+            ("Content-Encoding: gzip\r\n", ContentCoding::One(Gzip)),
+            ("content-encoding: , deflate , GZIP,\r\n", ContentCoding::Two(Deflate, Gzip)),
+            (
+                "Content-Encoding: deflate\r\nX: y\r\nContent-Encoding: gzip\r\n",
+                ContentCoding::Two(Deflate, Gzip),
+            ),
+            ("Content-Encoding:\r\nTransfer-Encoding: chunked\r\n", ContentCoding::Identity),
+            ("Content-Encoding: gzip deflate\r\n", ContentCoding::Unknown),
+        ] {
+            assert_eq!(hinted(lines).0.content_coding, said, "{lines:?}");
         }
     }
 

@@ -38,9 +38,10 @@ unsafe impl GlobalAlloc for Counting {
 fn grow(size: usize) {
     let live = LIVE_BYTES.fetch_add(size, Ordering::Relaxed);
     // A panic's backtrace takes more, and is a crash anyway.
-    if live.saturating_add(size) > LIVE_BYTES_MAX && !std::thread::panicking() {
+    let most = ALLOWED_BYTES.load(Ordering::Relaxed);
+    if live.saturating_add(size) > most && !std::thread::panicking() {
         LIVE_BYTES.store(0, Ordering::Relaxed);
-        eprintln!("an allocation of {size} bytes, with {live} live: more than {LIVE_BYTES_MAX}");
+        eprintln!("an allocation of {size} bytes, with {live} live: more than {most}");
         std::process::abort();
     }
 }
@@ -49,6 +50,12 @@ fn grow(size: usize) {
 static ALLOCATOR: Counting = Counting;
 
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+static ALLOWED_BYTES: AtomicUsize = AtomicUsize::new(LIVE_BYTES_MAX);
+
+/// Allows more: for targets whose inputs may ask for a decoder's window.
+pub fn allow(bytes: usize) {
+    ALLOWED_BYTES.store(bytes, Ordering::Relaxed);
+}
 
 /// An input is some KiB; what is made of it is far below this.
 const LIVE_BYTES_MAX: usize = 4 << 20;

@@ -11,14 +11,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
+use whippet::fuzzing::Decoder;
 use whippet::{
-    Event, FetchId, Limit, Reactor, Request, ResolverChoice, Response, Settings, Timeouts,
+    Coding, Event, FetchId, Limit, Reactor, Request, ResolverChoice, Response, Settings, Timeouts,
 };
 use whippet_fuzz::input::{Random, Tape};
 use whippet_fuzz::net::{Faults, FuzzNet, Step, World};
-use whippet_fuzz::strict;
+use whippet_fuzz::{memory, strict};
 
 fuzz_target!(|bytes: &[u8]| {
+    memory::allow(DECODERS_BYTES);
     let choices = Choices::read(&mut Tape::new(bytes));
     let stream = bytes.get(8..).unwrap_or_default();
     let world = World::new(scripts(stream, &choices), choices.faults, choices.seed.into());
@@ -112,13 +114,21 @@ struct Run {
     pauses: u8,
     cancels: u8,
     jobs: BTreeMap<u64, Job>,
-    /// Status and body of each answer that was called complete.
-    complete: Vec<(u16, Vec<u8>)>,
+    complete: Vec<Complete>,
+}
+
+/// An answer that was called complete.
+struct Complete {
+    status: u16,
+    /// Those that were removed from the body.
+    codings: Vec<Coding>,
+    body: Vec<u8>,
 }
 
 struct Job {
     id: FetchId,
     status: Option<u16>,
+    codings: Vec<Coding>,
     body: Vec<u8>,
     paused_until: Option<u64>,
 }
@@ -162,7 +172,8 @@ impl Run {
                 request = request.body("some bytes");
             }
             let id = self.reactor.submit(request).unwrap();
-            self.jobs.insert(tag, Job { id, status: None, body: Vec::new(), paused_until: None });
+            let (codings, body) = (Vec::new(), Vec::new());
+            self.jobs.insert(tag, Job { id, status: None, codings, body, paused_until: None });
         }
     }
 
@@ -212,6 +223,7 @@ impl Run {
                     let job = self.jobs.get_mut(&tag).expect("a head of nobody");
                     let before = job.status.replace(head.status().as_u16());
                     assert_eq!(before, None, "two heads");
+                    job.codings = head.removed_codings().collect();
                 }
                 Event::Body { tag, chunk, .. } => {
                     let job = self.jobs.get_mut(&tag).expect("a body of nobody");
@@ -220,12 +232,16 @@ impl Run {
                 }
                 Event::Done { tag, response, stats, .. } => {
                     let job = self.jobs.remove(&tag).expect("an end of nobody");
-                    let (status, body) = match response {
+                    let complete = match response {
                         Some(response) => whole(&response),
-                        None => (job.status.expect("an answer without a head"), job.body),
+                        None => {
+                            let Job { status, codings, body, .. } = job;
+                            let status = status.expect("an answer without a head");
+                            Complete { status, codings, body }
+                        }
                     };
-                    assert_eq!(stats.wire_bytes, body.len() as u64);
-                    self.complete.push((status, body));
+                    assert_eq!(stats.body_bytes, complete.body.len() as u64);
+                    self.complete.push(complete);
                 }
                 Event::Failed { tag, error, .. } => {
                     self.jobs.remove(&tag).expect("an end of nobody");
@@ -246,6 +262,9 @@ impl Run {
         assert_eq!(self.world.borrow().open_sockets(), reactor.connections());
         if reactor.connections() == reactor.idle_connections() {
             assert_eq!(reactor.buffers(), 0, "an idle connection owns a buffer");
+            if reactor.pending() == 0 {
+                assert_eq!(reactor.buffered_bytes(), 0, "nobody's bytes wait");
+            }
         }
         if reactor.pending() == 0 {
             assert_eq!((reactor.in_flight(), reactor.waiting()), (0, 0));
@@ -262,8 +281,12 @@ impl Run {
             let (bytes, head_max) = (&socket.delivered, choices.head_bytes_max);
             sent.extend(strict::responses(bytes, is_head, socket.has_fin, head_max));
         }
-        for (status, body) in &self.complete {
-            let at = sent.iter().position(|sent| sent.status == *status && sent.body == *body);
+        for Complete { status, codings, body } in &self.complete {
+            let is_body = |sent: &[u8]| match &codings[..] {
+                [] => sent == body,
+                codings => decoded(codings, sent).as_ref() == Some(body),
+            };
+            let at = sent.iter().position(|sent| sent.status == *status && is_body(&sent.body));
             let at = at.unwrap_or_else(|| {
                 panic!("nobody sent {status} {}: {sent:?}", body.escape_ascii())
             });
@@ -272,10 +295,34 @@ impl Run {
     }
 }
 
-fn whole(response: &Response) -> (u16, Vec<u8>) {
-    (response.status().as_u16(), response.body().to_vec())
+fn whole(response: &Response) -> Complete {
+    Complete {
+        status: response.status().as_u16(),
+        codings: response.removed_codings().collect(),
+        body: response.body().to_vec(),
+    }
 }
 
+/// Nothing at all is an empty body in every coding.
+fn decoded(codings: &[Coding], bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut decoder = Decoder::new(codings)?;
+    let (mut decoded, mut output, mut rest) = (Vec::new(), vec![0; 64 << 10], bytes);
+    loop {
+        let progress = decoder.decode(rest, &mut output).ok()?;
+        decoded.extend_from_slice(&output[..progress.made]);
+        rest = &rest[progress.used..];
+        if rest.is_empty() && !progress.has_more {
+            break;
+        }
+    }
+    decoder.finish().is_ok().then_some(decoded)
+}
+
+/// A window of a decoder, which is there twice while it grows, for some fetches at once.
+const DECODERS_BYTES: usize = 128 << 20;
 const TURNS_MAX: usize = 50_000;
 const EVENTS_MAX: usize = 50_000;
 /// Eight fetches of 30 seconds one after the other, with room.

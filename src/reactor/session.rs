@@ -1,0 +1,135 @@
+//! Floor 2. What one exchange leaves for the next: cookies, and challenges that were answered.
+//!
+//! In go heads, before anyone else sees them, and requests that are about to be sent; out come
+//! requests with what was learned. Where nothing was, nothing is done and nothing allocated.
+
+use std::sync::Arc;
+
+use super::Reactor;
+use super::exchange::encode;
+use super::fetch::{Fetch, FetchKey};
+use super::reading::Focus;
+use crate::net::Net;
+use crate::origin::Origin;
+use crate::policy::auth::Verdict;
+use crate::policy::cookies::Place;
+use crate::request::{Encoded, Request};
+use crate::response::Field;
+use crate::settings::Settings;
+use crate::userinfo::Userinfo;
+use crate::wire::http1::head::Head;
+
+impl<N: Net> Reactor<N> {
+    /// Keeps what a head says for the exchanges after it. A redirect's and a failure's count as
+    /// much as an answer's (RFC 6265bis §5.6).
+    pub(super) fn learn(&mut self, key: FetchKey, head: &Head, whole: Focus) {
+        let Some(fetch) = self.fetches.get(key) else { return };
+        let request = &fetch.request;
+        let takes_cookies = head.hints.sets_cookies && uses_cookies(request, &self.settings);
+        let login = &request.parts.choices.digest;
+        if !takes_cookies && login.is_none() {
+            return;
+        }
+        let Some(connection) = self.connections.get(whole.connection) else { return };
+        let bytes = whole.bytes(&self.read_buffer, connection);
+        if let Some(login) = login {
+            let origin = &request.parts.route.origin;
+            for value in values(self.heads.fields(), bytes, b"authentication-info") {
+                self.logins.note_info(origin, login, value);
+            }
+        }
+        if takes_cookies {
+            let now = self.net.wall();
+            for value in values(self.heads.fields(), bytes, b"set-cookie") {
+                // What is refused was its server's fault, and is no failure of the fetch.
+                let _ = self.cookies.keep(place_of(request), value, now);
+            }
+        }
+    }
+
+    /// Whether the 401 of a fetch asks for what it can give.
+    pub(super) fn verdict_on_challenge(&mut self, key: FetchKey, whole: Focus) -> Verdict {
+        let Some(fetch) = self.fetches.get(key) else { return Verdict::Answer };
+        let Some(login) = digest_of(&fetch.request) else { return Verdict::Answer };
+        let Some(connection) = self.connections.get(whole.connection) else {
+            return Verdict::Answer;
+        };
+        let bytes = whole.bytes(&self.read_buffer, connection);
+        let fields = values(self.heads.fields(), bytes, b"www-authenticate");
+        let Self { net, logins, .. } = self;
+        let origin = &fetch.request.parts.route.origin;
+        let random = |into: &mut [u8]| net.random(into).is_ok();
+        logins.judge(origin, login, fields, fetch.challenges, random)
+    }
+
+    /// What this exchange of a fetch sends, where it is not what every clone of its request does.
+    pub(super) fn with_session(&mut self, key: FetchKey) -> Option<Box<Encoded>> {
+        let Self { fetches, settings, cookies, logins, net, .. } = self;
+        let fetch = fetches.get(key)?;
+        let (request, decodes) = (&fetch.request, fetch.decodes(settings));
+        let authorization = match digest_of(request) {
+            Some(login) => {
+                let (method, origin) = (request.method().as_str(), &request.parts.route.origin);
+                logins.authorization(origin, login, method, request.target())
+            }
+            None => listed(fetch, settings).map(|login| login.basic().into_bytes()),
+        };
+        let given = || request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
+        let cookies = if cookies.is_empty() || !uses_cookies(request, settings) {
+            None
+        } else {
+            let own = given().filter(|(name, _)| is_cookie(name)).map(|(_, value)| value);
+            cookies.value_for(place_of(request), &own.collect::<Vec<_>>(), net.wall())
+        };
+        if authorization.is_none() && cookies.is_none() {
+            return None;
+        }
+        // One field has all cookies (RFC 6265bis §5.8.1).
+        let headers = given().filter(|(name, _)| cookies.is_none() || !is_cookie(name));
+        let headers = headers
+            .chain(authorization.iter().map(|value| (&b"Authorization"[..], &**value)))
+            .chain(cookies.iter().map(|value| (&b"Cookie"[..], &**value)));
+        Some(Box::new(encode(request, &headers, decodes)))
+    }
+}
+
+/// The login that answers challenges of a request.
+fn digest_of(request: &Request) -> Option<&Arc<Userinfo>> {
+    let login = request.parts.choices.digest.as_ref();
+    login.filter(|_| request.header_value("authorization").is_none())
+}
+
+/// The login that is listed for the host of a request without one of its own. That of all other
+/// hosts stays where the user went: where to go next is a server's word.
+fn listed<'a>(fetch: &Fetch, settings: &'a Settings) -> Option<&'a Userinfo> {
+    let netrc = settings.netrc.as_ref()?;
+    let request = &fetch.request;
+    if request.parts.choices.digest.is_some() || request.header_value("authorization").is_some() {
+        return None;
+    }
+    let origin = &request.parts.route.origin;
+    let is_own = || fetch.hops.iter().all(|hop| Origin::of(&hop.url).as_ref() == Some(origin));
+    netrc.of_host(&origin.host).or_else(|| netrc.of_any_other().filter(|_| is_own()))
+}
+
+fn uses_cookies(request: &Request, settings: &Settings) -> bool {
+    request.parts.choices.cookies.unwrap_or(settings.cookies)
+}
+
+fn place_of(request: &Request) -> Place<'_> {
+    Place::of(&request.parts.route.origin, request.url())
+}
+
+fn is_cookie(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"cookie")
+}
+
+/// The values of all fields of a name.
+fn values<'a>(
+    fields: &'a [Field],
+    bytes: &'a [u8],
+    name: &'static [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let named = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name);
+    fields.iter().filter(named).map(|field| field.value.of(bytes))
+}

@@ -1,0 +1,257 @@
+//! The `fetch` program and files: what a download that fails leaves, how a later run goes on with it,
+//! and what is not kept.
+//!
+//! With `--test fetch_downloads` alone, `cargo build --example fetch` comes first.
+#![cfg(all(unix, feature = "ring", feature = "gzip", feature = "brotli", feature = "zstd"))]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use sha2::{Digest, Sha256};
+use support::{Origin, Reply, Seen, response};
+
+const TEXT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+const TAG: (&str, &str) = ("ETag", "\"one\"");
+
+/// A directory of the test's own, with one file that is downloaded to it.
+struct Scratch {
+    directory: PathBuf,
+    file: PathBuf,
+}
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("fetch-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("file");
+        Self { directory, file }
+    }
+
+    fn fetch(&self, url: &str, more: &[&str]) -> Output {
+        let mut program = std::env::current_exe().unwrap();
+        program.pop();
+        program.pop();
+        program.push("examples/fetch");
+        assert!(program.exists(), "cargo build --example fetch comes first");
+        let mut command = Command::new(program);
+        command.args(["-s", "--retry", "0", "-o"]).arg(&self.file).args(more).arg(url);
+        command.output().unwrap()
+    }
+
+    /// A run that goes on with what there is; its exit status.
+    fn go_on(&self, url: &str) -> i32 {
+        self.fetch(url, &["--continue"]).status.code().unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.directory.join(name)).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The text up to `end`, of which all was announced.
+fn cut(headers: &[(&str, &str)], end: usize) -> Reply {
+    let mut head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", TEXT.len());
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    Reply::new().send([head.as_bytes(), b"\r\n", &TEXT[..end]].concat()).close()
+}
+
+/// The rest from where the request asks for it, to `end`.
+fn rest(seen: &Seen, end: usize) -> Reply {
+    let from = seen.header("range").unwrap().strip_prefix("bytes=").unwrap();
+    let from: usize = from.strip_suffix('-').unwrap().parse().unwrap();
+    let range = format!("bytes {from}-{}/{}", TEXT.len() - 1, TEXT.len());
+    if end == TEXT.len() {
+        return response(206, &[TAG, ("Content-Range", &range)], &TEXT[from..]);
+    }
+    let length = TEXT.len() - from;
+    let head = format!(
+        "HTTP/1.1 206 Partial\r\nETag: \"one\"\r\nContent-Range: {range}\r\nContent-Length: \
+         {length}\r\n\r\n"
+    );
+    Reply::new().send([head.as_bytes(), &TEXT[from..end]].concat()).close()
+}
+
+#[test]
+fn a_download_goes_on_where_it_ended_as_often_as_it_must() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        1 => rest(seen, 25),
+        _ => rest(seen, TEXT.len()),
+    });
+    let scratch = Scratch::new("goes-on");
+    let url = origin.url("/");
+    assert_eq!(scratch.go_on(&url), 1);
+    assert_eq!(scratch.names(), ["file.part", "file.part.from"]);
+    assert_eq!(scratch.read("file.part"), &TEXT[..10]);
+    assert_eq!(scratch.go_on(&url), 1);
+    assert_eq!(scratch.read("file.part"), &TEXT[..25]);
+    let checksum = format!("sha256:{:x}", Hex(Sha256::digest(TEXT).into()));
+    let done = scratch.fetch(&url, &["--continue", "--checksum", &checksum]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!((scratch.names(), scratch.read("file")), (vec!["file".to_owned()], TEXT.to_vec()));
+    let asked: Vec<_> = origin
+        .requests()
+        .iter()
+        .map(|seen| {
+            let value = |name| seen.header(name).unwrap_or("-").to_owned();
+            [value("accept-encoding"), value("range"), value("if-range")].join(" ")
+        })
+        .collect();
+    assert_eq!(asked, ["identity - -", "identity bytes=10- \"one\"", "identity bytes=25- \"one\""]);
+}
+
+struct Hex([u8; 32]);
+
+impl std::fmt::LowerHex for Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[test]
+fn what_has_changed_since_is_downloaded_anew() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        _ => response(200, &[("ETag", "\"two\"")], b"another text"),
+    });
+    let scratch = Scratch::new("changed");
+    assert_eq!(scratch.go_on(&origin.url("/")), 1);
+    assert_eq!(scratch.go_on(&origin.url("/")), 0);
+    assert_eq!((scratch.names().len(), scratch.read("file")), (1, b"another text".to_vec()));
+}
+
+#[test]
+fn an_old_date_tells_a_file_from_another_and_a_young_one_does_not() {
+    let modified = ("Last-Modified", "Tue, 15 Nov 1994 12:45:26 GMT");
+    for (headers, is_kept) in [
+        (&[modified, ("Date", "Tue, 15 Nov 1994 12:45:27 GMT")][..], true),
+        (&[modified, ("Date", "Tue, 15 Nov 1994 12:45:26 GMT")], false),
+        (&[modified], false),
+        (&[("ETag", "W/\"weak\"")], false),
+        (&[("ETag", "W/\"weak\""), modified, ("Date", "Tue, 15 Nov 2024 12:45:27 GMT")], false),
+        (&[TAG, ("Accept-Ranges", "none")], false),
+        (&[], false),
+    ] {
+        let owned: Vec<_> = headers.to_vec();
+        let origin = Origin::plain(move |seen| match seen.connection {
+            0 => cut(&owned, 10),
+            _ => response(200, &[], TEXT),
+        });
+        let scratch = Scratch::new("validators");
+        assert_eq!(scratch.go_on(&origin.url("/")), 1);
+        assert_eq!(!scratch.names().is_empty(), is_kept, "{headers:?}");
+        assert_eq!(scratch.go_on(&origin.url("/")), 0);
+        assert_eq!(scratch.read("file"), TEXT);
+        let if_range = origin.requests()[1].header("if-range").map(str::to_owned);
+        assert_eq!(if_range.as_deref(), is_kept.then_some(modified.1), "{headers:?}");
+    }
+}
+
+#[test]
+fn what_is_there_is_of_one_url_alone() {
+    let origin = Origin::plain(|seen| match &seen.target[..] {
+        "/one" => cut(&[TAG], 10),
+        _ => response(200, &[TAG], b"two"),
+    });
+    let scratch = Scratch::new("urls");
+    assert_eq!(scratch.go_on(&origin.url("/one")), 1);
+    assert_eq!(scratch.go_on(&origin.url("/two")), 0);
+    assert_eq!((scratch.names().len(), scratch.read("file")), (1, b"two".to_vec()));
+    assert_eq!(origin.requests()[1].header("range"), None);
+}
+
+#[test]
+fn an_error_or_another_part_leaves_what_is_there() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        1 => response(503, &[], b"busy"),
+        2 => response(206, &[TAG, ("Content-Range", "bytes 9-35/36")], &TEXT[9..]),
+        3 => response(416, &[("Content-Range", "bytes */5")], b""),
+        _ => response(200, &[TAG], TEXT),
+    });
+    let scratch = Scratch::new("leaves");
+    let url = origin.url("/");
+    for _ in 0..3 {
+        assert_eq!(scratch.go_on(&url), 1);
+        assert_eq!(scratch.read("file.part"), &TEXT[..10]);
+    }
+    // There is no such rest: what is there was of no use.
+    assert_eq!((scratch.go_on(&url), scratch.names().len()), (1, 0));
+    assert_eq!((scratch.go_on(&url), scratch.read("file")), (0, TEXT.to_vec()));
+}
+
+#[test]
+fn without_continue_nothing_is_left_and_nothing_asked_for_in_parts() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        _ => response(200, &[TAG], TEXT),
+    });
+    let scratch = Scratch::new("without");
+    assert_eq!(scratch.fetch(&origin.url("/"), &[]).status.code(), Some(1));
+    assert!(scratch.names().is_empty());
+    assert_eq!(scratch.fetch(&origin.url("/"), &[]).status.code(), Some(0));
+    assert_eq!(origin.requests()[1].header("range"), None);
+    assert_eq!(scratch.names(), ["file"]);
+}
+
+#[test]
+fn a_file_with_another_checksum_is_not_kept() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        1 => rest(seen, TEXT.len()),
+        _ => response(200, &[], TEXT),
+    });
+    let scratch = Scratch::new("checksum");
+    let url = origin.url("/");
+    assert_eq!(scratch.go_on(&url), 1);
+    // Somebody has written to it since.
+    fs::write(scratch.directory.join("file.part"), "012345678X").unwrap();
+    let checksum = format!("sha256:{:x}", Hex(Sha256::digest(TEXT).into()));
+    let done = scratch.fetch(&url, &["--continue", "--checksum", &checksum]);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("its SHA-256 is") && said.lines().count() == 1, "{said}");
+    assert_eq!((done.status.code(), scratch.names().len()), (Some(1), 0));
+    let done = scratch.fetch(&url, &["--checksum", &checksum]);
+    assert_eq!((done.status.code(), scratch.read("file")), (Some(0), TEXT.to_vec()));
+    for wrong in ["sha256:00", "md5:00", &checksum[..70], &format!("{checksum}0")] {
+        assert_eq!(scratch.fetch(&url, &["--checksum", wrong]).status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[test]
+fn a_coded_body_to_a_file_is_decoded_and_its_parts_are_not_kept() {
+    let gzip = include_bytes!("corpus/codings/text.gz");
+    let origin = Origin::plain(move |seen| {
+        let headers = [("Content-Encoding", "gzip"), TAG];
+        match seen.connection {
+            // One that codes though it was asked not to.
+            0 => response(200, &headers, &gzip[..gzip.len() / 2]),
+            _ => response(200, &headers, gzip),
+        }
+    });
+    let scratch = Scratch::new("coded");
+    assert_eq!(scratch.go_on(&origin.url("/")), 1);
+    assert!(scratch.names().is_empty());
+    assert_eq!(scratch.go_on(&origin.url("/")), 0);
+    assert!(scratch.read("file").starts_with(b"0 squared is 0\n"));
+}

@@ -1,0 +1,61 @@
+//! Challenges of servers, and what must hold of what answers them: it comes from requests with a
+//! login, at the origin that they were made for; its nonce is one that this origin gave, and no
+//! count of a nonce comes twice.
+
+use std::collections::BTreeSet;
+
+use super::http::Asked;
+use super::world::Env;
+
+#[derive(Debug, Default)]
+pub(crate) struct Logins {
+    /// Requests that can answer.
+    able: BTreeSet<u64>,
+    /// What each origin has asked with.
+    nonces: BTreeSet<(usize, String)>,
+    /// Nonces and counts that have come.
+    used: BTreeSet<(String, String)>,
+}
+
+impl Logins {
+    pub(crate) fn enable(&mut self, id: u64) {
+        self.able.insert(id);
+    }
+}
+
+/// Whether an answer is due first. Only what can be answered is asked, and once.
+pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
+    asked.authorization.is_none()
+        && env.logins.able.contains(&asked.id)
+        && env.ledger.asking(asked.id).is_some_and(|asking| asking.origin == origin)
+        && asked.hop == 0
+}
+
+/// The line of a 401's head.
+pub(crate) fn line(origin: usize, env: &mut Env) -> String {
+    let nonce = format!("{origin}-{}", env.logins.nonces.len());
+    env.logins.nonces.insert((origin, nonce.clone()));
+    let algorithm = *env.random.pick(&["", ", algorithm=SHA-256", ", algorithm=MD5-sess"]);
+    format!("WWW-Authenticate: Digest realm=\"r\", qop=\"auth\", nonce=\"{nonce}\"{algorithm}\r\n")
+}
+
+/// What must hold of a request that has come.
+pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
+    let Some(value) = &asked.authorization else { return };
+    let id = asked.id;
+    let is_own = env.ledger.asking(id).is_some_and(|asking| asking.origin == origin);
+    if !env.logins.able.contains(&id) || !is_own {
+        return env.ledger.break_law(format!("request {id} answers where it was not asked"));
+    }
+    let part = |name: &str| {
+        let mut parts = value.split(", ").filter_map(|part| part.split_once('='));
+        let found = parts.find(|(given, _)| *given == name);
+        found.map(|(_, value)| value.trim_matches('"').to_owned()).unwrap_or_default()
+    };
+    let (nonce, count) = (part("nonce"), part("nc"));
+    if !env.logins.nonces.contains(&(origin, nonce.clone())) {
+        env.ledger.break_law(format!("request {id} answers {nonce}, which nobody gave here"));
+    } else if !env.logins.used.insert((nonce.clone(), count.clone())) {
+        env.ledger.break_law(format!("request {id} answers {nonce} as {count}, as one did before"));
+    }
+}
