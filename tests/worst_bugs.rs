@@ -5,7 +5,7 @@ mod scripted;
 
 use std::time::Duration;
 
-use scripted::{READABLE, Stage, WRITABLE};
+use scripted::{ERROR, READ_CLOSED, READABLE, Stage, WRITABLE};
 use whippet::{Kind, Limit, Request, Settings};
 
 fn seconds(settings: &mut Settings, limit: Limit, seconds: u64) {
@@ -68,6 +68,21 @@ fn a_far_host_is_not_given_up_when_its_next_address_is_tried() {
     stage.pass(900);
     stage.serve(0);
     assert_eq!((stage.bodies.len(), stage.told.borrow().sockets[1].is_closed), (1, true));
+}
+
+#[test]
+fn an_address_that_refuses_as_its_time_is_over_is_followed_by_one_and_not_two() {
+    let mut stage = Stage::new();
+    stage.submit_to("GET", "http://four.test/");
+    stage.pass(0);
+    stage.told.borrow_mut().now += Duration::from_millis(260);
+    stage.change(0, |socket| socket.refuses = true);
+    stage.turn(0, WRITABLE | READABLE | READ_CLOSED | ERROR);
+    assert_eq!(stage.sockets(), 2);
+    stage.pass(200);
+    assert_eq!(stage.sockets(), 2);
+    stage.pass(100);
+    assert_eq!(stage.sockets(), 3);
 }
 
 #[test]

@@ -309,9 +309,12 @@ impl<N: Net> Reactor<N> {
     /// No address has answered for a while: the next one is tried beside them.
     pub(super) fn stagger_over(&mut self, key: FetchKey) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
+        // After a failure in the same turn it is another entry, whose time has not come.
         if let Stage::Dialling(race) = &mut fetch.stage
-            && race.stagger.take().is_some()
+            && let Some(stagger) = race.stagger
+            && self.wheel.deadline(stagger).is_none()
         {
+            race.stagger = None;
             self.dial_next(key);
         }
     }

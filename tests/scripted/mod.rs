@@ -26,6 +26,7 @@ pub(crate) struct Socket {
     pub(crate) takes_bytes: bool,
     pub(crate) received: VecDeque<u8>,
     pub(crate) fin: bool,
+    pub(crate) refuses: bool,
     pub(crate) broken: bool,
     pub(crate) written: Vec<u8>,
 }
@@ -53,6 +54,7 @@ impl Net for Script {
             takes_bytes: true,
             received: VecDeque::new(),
             fin: false,
+            refuses: false,
             broken: false,
             written: Vec::new(),
         });
@@ -86,8 +88,9 @@ impl Net for Script {
         socket.written.extend_from_slice(bytes);
         Ok(bytes.len())
     }
-    fn take_error(&mut self, _: &mut usize) -> io::Result<Option<io::Error>> {
-        Ok(None)
+    fn take_error(&mut self, stream: &mut usize) -> io::Result<Option<io::Error>> {
+        let refuses = self.0.borrow().sockets[*stream].refuses;
+        Ok(refuses.then(|| io::ErrorKind::ConnectionRefused.into()))
     }
     fn close(&mut self, stream: usize) {
         self.0.borrow_mut().sockets[stream].is_closed = true;
@@ -122,7 +125,9 @@ impl Net for Script {
         Ok(())
     }
     fn resolver_files(&mut self) -> ResolverFiles {
-        let hosts = b"192.0.2.1 two.test\n192.0.2.2 two.test\n".to_vec();
+        let hosts = b"192.0.2.1 two.test\n192.0.2.2 two.test\n\
+            192.0.2.1 four.test\n192.0.2.2 four.test\n192.0.2.3 four.test\n192.0.2.4 four.test\n"
+            .to_vec();
         ResolverFiles { hosts: Some(hosts), ..ResolverFiles::default() }
     }
     fn start_system_lookup(&mut self, _: &str, _: u64) -> io::Result<()> {

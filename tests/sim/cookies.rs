@@ -66,24 +66,30 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
     let is_left_out = env.cookies.without.contains(&asked.id);
     if asked.cookies.len() > usize::from(!is_left_out) {
         let (id, count) = (asked.id, asked.cookies.len());
-        env.ledger.break_law(format!("request {id} has {count} Cookie fields"));
+        env.ledger.break_law_unless_crossed(format!("request {id} has {count} Cookie fields"));
     }
     let pairs: Vec<&str> = asked.cookies.iter().flat_map(|field| field.split("; ")).collect();
     for pair in &pairs {
         if !env.cookies.set.contains(&(origin, (*pair).to_owned())) {
             let id = asked.id;
-            env.ledger.break_law(format!("request {id} brings {pair}, which its server never set"));
+            env.ledger.break_law_unless_crossed(format!(
+                "request {id} brings {pair}, which its server never set"
+            ));
         }
     }
     let names: BTreeSet<_> = pairs.iter().filter_map(|pair| pair.split('=').next()).collect();
     if names.len() < pairs.len() {
-        env.ledger.break_law(format!("request {} brings a cookie twice: {pairs:?}", asked.id));
+        env.ledger.break_law_unless_crossed(format!(
+            "request {} brings a cookie twice: {pairs:?}",
+            asked.id
+        ));
     }
     if let Some((by, name)) = env.cookies.due.get(&(asked.id, asked.hop))
         && *by == origin
         && !names.contains(&**name)
     {
-        env.ledger.break_law(format!("request {} lacks {name}, set on its way", asked.id));
+        env.ledger
+            .break_law_unless_crossed(format!("request {} lacks {name}, set on its way", asked.id));
     }
 }
 

@@ -110,11 +110,14 @@ pub(crate) fn upload(id: u64) -> u64 {
 /// What is to be said of a request that has come.
 pub(crate) fn check_whole(asked: &Asked, env: &mut Env, is_whole: bool) {
     let Some(asking) = env.ledger.asking(asked.id) else {
-        return env.ledger.break_law(format!("request {} was not asked for", asked.id));
+        return env
+            .ledger
+            .break_law_unless_crossed(format!("request {} was not asked for", asked.id));
     };
     let (length, given) = (asked.length, asking.body_bytes);
     if length != given && !(asked.method == "GET" && length == 0) {
-        env.ledger.break_law(format!("request {}: {length} bytes of {given}", asked.id));
+        env.ledger
+            .break_law_unless_crossed(format!("request {}: {length} bytes of {given}", asked.id));
     }
     if is_whole && matches!(&*asked.method, "POST" | "PATCH") {
         env.ledger.receive_once(asked.id, asked.hop);

@@ -30,6 +30,9 @@ pub(crate) struct Ledger {
     poisonable: BTreeSet<u64>,
     /// Connections that spoke before their first request, whose number is not known yet.
     pub(crate) loose_poison: u64,
+    /// What nobody asked for has crossed a request on the way, so that an answer, a redirect
+    /// perhaps, may have come to another fetch: nobody can know.
+    pub(crate) has_crossed: bool,
     /// Fetches that have a reason to fail, and origins all of whose fetches have.
     excused: BTreeSet<u64>,
     excused_origins: BTreeSet<usize>,
@@ -51,6 +54,13 @@ impl Ledger {
     pub(crate) fn break_law(&mut self, law: impl Into<String>) {
         if self.broken.is_none() {
             self.broken = Some(law.into());
+        }
+    }
+
+    /// The same, of what a fetch was led to by the answer to another.
+    pub(crate) fn break_law_unless_crossed(&mut self, law: impl Into<String>) {
+        if !self.has_crossed {
+            self.break_law(law);
         }
     }
 
@@ -119,7 +129,9 @@ impl Ledger {
         *times += 1;
         let times = *times;
         if times > 1 {
-            self.break_law(format!("request {id} is not idempotent and was sent {times} times"));
+            self.break_law_unless_crossed(format!(
+                "request {id} is not idempotent and was sent {times} times"
+            ));
         }
     }
 

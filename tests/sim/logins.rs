@@ -45,7 +45,9 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
     let id = asked.id;
     let is_own = env.ledger.asking(id).is_some_and(|asking| asking.origin == origin);
     if !env.logins.able.contains(&id) || !is_own {
-        return env.ledger.break_law(format!("request {id} answers where it was not asked"));
+        return env
+            .ledger
+            .break_law_unless_crossed(format!("request {id} answers where it was not asked"));
     }
     let part = |name: &str| {
         let mut parts = value.split(", ").filter_map(|part| part.split_once('='));
@@ -54,8 +56,12 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
     };
     let (nonce, count) = (part("nonce"), part("nc"));
     if !env.logins.nonces.contains(&(origin, nonce.clone())) {
-        env.ledger.break_law(format!("request {id} answers {nonce}, which nobody gave here"));
+        env.ledger.break_law_unless_crossed(format!(
+            "request {id} answers {nonce}, which nobody gave here"
+        ));
     } else if !env.logins.used.insert((nonce.clone(), count.clone())) {
-        env.ledger.break_law(format!("request {id} answers {nonce} as {count}, as one did before"));
+        env.ledger.break_law_unless_crossed(format!(
+            "request {id} answers {nonce} as {count}, as one did before"
+        ));
     }
 }

@@ -360,6 +360,7 @@ impl Wire {
         let Service::Http(http) = &self.service else { return };
         if http.tls.is_some() || self.begun > http.finished {
             self.is_hopeless = true;
+            env.ledger.has_crossed = true;
             match self.writing {
                 Some(id) => env.ledger.allow_poison(id),
                 None if http.tls.is_some() => env.ledger.loose_poison += 4,

@@ -460,7 +460,7 @@ impl World {
         match http.parser.feed(plain) {
             Ok(parsed) => parsed,
             Err(what) => {
-                self.env.ledger.break_law(format!("w{id}: {what}"));
+                self.env.ledger.break_law_unless_crossed(format!("w{id}: {what}"));
                 Vec::new()
             }
         }
@@ -627,7 +627,11 @@ impl World {
                 ledger.break_law(format!("w{id} is reused after it said what nobody asked for"));
             }
             wire.is_hopeless |= wire.poison_at.is_some();
+        } else if wire.poison_at.is_some() && !wire.told_unread {
+            // It spoke first, and nobody was told in time.
+            wire.is_hopeless = true;
         }
+        ledger.has_crossed |= wire.is_hopeless;
         if wire.poison_at.is_some() || wire.is_hopeless {
             ledger.loose_poison += 1;
         }
