@@ -50,8 +50,10 @@ use world::{Env, Origin, World};
 pub(crate) struct Outcome {
     pub(crate) seed: u64,
     pub(crate) scenario: Scenario,
-    /// The same in every run of the seed.
+    /// The same in every run of the seed, where that is repeatable.
     pub(crate) hash: u64,
+    /// Nothing hung on what the TLS library draws itself.
+    pub(crate) is_repeatable: bool,
     /// Simulated time.
     pub(crate) took: Duration,
     pub(crate) done: u64,
@@ -94,6 +96,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),
         concurrency: settings.concurrency,
         leapt_us: 0,
+        has_garbled: false,
     };
     let world = Rc::new(RefCell::new(World::new(env)));
     #[allow(clippy::disallowed_methods, reason = "where simulated time begins; it goes nowhere")]
@@ -114,6 +117,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         seed,
         scenario,
         hash: env.story.hash(),
+        is_repeatable: !env.has_garbled,
         took: Duration::from_micros(env.now - began),
         done: env.ledger.fetches_done,
         failed: env.ledger.fetches_failed,

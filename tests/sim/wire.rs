@@ -216,6 +216,12 @@ impl Wire {
         }
     }
 
+    /// Whether what it heard was damaged.
+    pub(crate) fn is_garbled(&self) -> bool {
+        let Service::Http(http) = &self.service else { return false };
+        http.garbles_at.is_some_and(|at| at < http.heard_bytes)
+    }
+
     /// Whether a request is on it whose answer was not read to its end. Not known over TLS.
     pub(crate) fn is_busy(&self) -> bool {
         self.begun > self.ended && !self.is_hopeless

@@ -34,6 +34,9 @@ pub(crate) struct Env {
     pub(crate) concurrency: usize,
     /// How much time has passed in sleeps that were far too long.
     pub(crate) leapt_us: u64,
+    /// A server heard TLS with damage in it: what it makes of that hangs on the keys, which the
+    /// library draws itself.
+    pub(crate) has_garbled: bool,
 }
 
 /// A server, by any of its addresses.
@@ -391,6 +394,7 @@ impl World {
         let count = (1 + env.random.below(env.plan.segment_bytes.min(most))).min(most) as usize;
         let mut bytes: Vec<u8> = wire.unsent.drain(..count).collect();
         let is_cut = wire.hear_bytes(&mut bytes);
+        env.has_garbled |= wire.is_garbled();
         if std::mem::take(&mut wire.owes_write) || env.plan.eager_edges {
             wire.edge |= WRITABLE;
             self.ready.insert(id);
