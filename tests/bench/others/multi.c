@@ -72,7 +72,11 @@ int main(int argc, char **argv) {
     int running = 1;
     while (done + failed < requests) {
         int count = epoll_wait(poll_fd, events, 1024, timeout_ms);
-        if (count <= 0) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        if (count <= 0) {
+            /* Over, unless the library sets another. */
+            timeout_ms = -1;
+            curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        }
         for (int at = 0; at < count; at++) {
             int what = 0;
             if (events[at].events & (EPOLLIN | EPOLLHUP)) what |= CURL_CSELECT_IN;

@@ -45,7 +45,7 @@ class Work:
             "wall_us": round(wall * 1e6),
             "switches": switches,
             "rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            **{name: round(self.took[min(int(len(self.took) * part), len(self.took) - 1)] * 1e6)
+            **{name: self.took[min(int(len(self.took) * part), len(self.took) - 1)] * 1e6
                for name, part in (("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999))},
         }))
 

@@ -33,7 +33,7 @@ await Promise.all(Array.from({ length: Number(atOnce) }, fetchAll));
 const after = process.resourceUsage();
 const wall = Number(process.hrtime.bigint() - start) / 1e3;
 took.sort((a, b) => a - b);
-const quantile = (part) => Math.round(took[Math.min(Math.floor(took.length * part), took.length - 1)]);
+const quantile = (part) => took[Math.min(Math.floor(took.length * part), took.length - 1)];
 console.log(JSON.stringify({
   done,
   failed: 0,

@@ -58,7 +58,7 @@ pub struct Meter {
     allocations: u64,
     resident_kib: u64,
     /// Of each request, where that is asked for.
-    microseconds: Option<Vec<u32>>,
+    nanoseconds: Option<Vec<u64>>,
 }
 
 /// What a client saw.
@@ -83,10 +83,10 @@ impl Tally {
 impl Meter {
     pub fn start(plan: &Plan) -> Result<Self, Failure> {
         let requests = usize::try_from(plan.requests()?)?;
-        let microseconds = plan.is_set("latency").then(|| Vec::with_capacity(requests));
+        let nanoseconds = plan.is_set("latency").then(|| Vec::with_capacity(requests));
         Ok(Self {
             resident_kib: resident_kib()?,
-            microseconds,
+            nanoseconds,
             usage: getrusage(UsageWho::RUSAGE_SELF)?,
             began: Instant::now(),
             allocations: allocations(),
@@ -95,18 +95,18 @@ impl Meter {
 
     /// The time at which a request begins, where latencies are asked for.
     pub fn now(&self) -> Option<Instant> {
-        self.microseconds.as_ref().map(|_| Instant::now())
+        self.nanoseconds.as_ref().map(|_| Instant::now())
     }
 
     pub fn note(&mut self, began: Option<Instant>) {
-        if let (Some(list), Some(began)) = (&mut self.microseconds, began) {
-            list.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
+        if let (Some(list), Some(began)) = (&mut self.nanoseconds, began) {
+            list.push(nanoseconds(began.elapsed()));
         }
     }
 
-    pub fn note_all(&mut self, microseconds: &[u32]) {
-        if let Some(list) = &mut self.microseconds {
-            list.extend(microseconds);
+    pub fn note_all(&mut self, nanoseconds: &[u64]) {
+        if let Some(list) = &mut self.nanoseconds {
+            list.extend(nanoseconds);
         }
     }
 
@@ -125,13 +125,13 @@ impl Meter {
             "bytes": tally.bytes,
             "user_us": between(Usage::user_time),
             "sys_us": between(Usage::system_time),
-            "wall_us": microseconds(wall),
+            "wall_us": nanoseconds(wall) / 1_000,
             "switches": switches(&usage) - switches(&self.usage),
             "allocations": allocations,
             "rss_kib": usage.max_rss(),
             "rss_before_kib": self.resident_kib,
         });
-        if let Some(mut list) = self.microseconds {
+        if let Some(mut list) = self.nanoseconds {
             list.sort_unstable();
             for (name, part) in [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999)] {
                 line[name] = json!(quantile(&list, part));
@@ -142,13 +142,15 @@ impl Meter {
     }
 }
 
-fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// Five hundred years fit.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-fn quantile(sorted: &[u32], part: f64) -> Option<u32> {
-    sorted.get((sorted.len() as f64 * part) as usize).or(sorted.last()).copied()
+fn quantile(sorted: &[u64], part: f64) -> Option<f64> {
+    let nanoseconds = sorted.get((sorted.len() as f64 * part) as usize).or(sorted.last())?;
+    Some(*nanoseconds as f64 / 1e3)
 }
 
 /// What the process has in memory now.

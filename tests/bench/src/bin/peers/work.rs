@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use whippet_bench::Failure;
-use whippet_bench::meter::{Meter, Tally};
+use whippet_bench::meter::{Meter, Tally, nanoseconds};
 use whippet_bench::plan::Plan;
 
 pub(crate) struct Work {
@@ -14,7 +14,7 @@ pub(crate) struct Work {
     bytes: AtomicU64,
     allocations: AtomicU64,
     is_timing: bool,
-    microseconds: Mutex<Vec<u32>>,
+    nanoseconds: Mutex<Vec<u64>>,
 }
 
 impl Work {
@@ -25,7 +25,7 @@ impl Work {
             bytes: AtomicU64::new(0),
             allocations: AtomicU64::new(0),
             is_timing: plan.is_set("latency"),
-            microseconds: Mutex::default(),
+            nanoseconds: Mutex::default(),
         }))
     }
 
@@ -47,8 +47,8 @@ impl Work {
         self.done.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(began) = began {
-            let took = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
-            self.microseconds.lock().unwrap_or_else(PoisonError::into_inner).push(took);
+            let took = nanoseconds(began.elapsed());
+            self.nanoseconds.lock().unwrap_or_else(PoisonError::into_inner).push(took);
         }
     }
 
@@ -57,7 +57,7 @@ impl Work {
     }
 
     pub(crate) fn finish(&self, mut meter: Meter) -> Result<(), Failure> {
-        meter.note_all(&self.microseconds.lock().unwrap_or_else(PoisonError::into_inner));
+        meter.note_all(&self.nanoseconds.lock().unwrap_or_else(PoisonError::into_inner));
         meter.finish(Tally {
             done: self.done.load(Ordering::Relaxed),
             failed: 0,
