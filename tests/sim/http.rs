@@ -474,6 +474,7 @@ impl Said {
                 };
                 env.ledger.amend_last(|whole| match self.fault {
                     Some(Fault::LongLength) if self.has_body => None,
+                    _ if !self.has_body => whole,
                     // Half of what is coded is nothing; nothing of it is a body without a byte.
                     _ if self.is_coded && said == 0 => Some(0),
                     _ if self.is_coded && said < length => None,
