@@ -114,6 +114,11 @@ impl<N: Net> Reactor<N> {
         let is_done = matches!(&exchange.receiving, Receiving::Body(reader) if reader.is_done());
         if is_done {
             self.finish_decoding(key);
+        } else if let Decoding::Awaited(said) = exchange.decoding
+            && self.grant(focus.connection, PIECE_BYTES, Decoder::first_bytes(said)) == 0
+        {
+            self.keep(focus);
+            return Step::Worked;
         } else if let Err(error) = self.take_framed(key, &mut focus) {
             self.fail_exchange(key, error);
             return Step::Worked;

@@ -127,6 +127,15 @@ impl Decoder {
         }
     }
 
+    /// Bytes of memory that it takes to make one.
+    pub(crate) fn first_bytes(said: ContentCoding) -> usize {
+        let stages = said.codings().map(|coding| match coding {
+            Coding::Zstd => STAGE_BYTES_LARGE,
+            Coding::Gzip | Coding::Deflate | Coding::Brotli => STAGE_BYTES,
+        });
+        size_of::<Self>() + size_of::<Inner>() + stages.sum::<usize>()
+    }
+
     /// Bytes of memory it holds.
     pub(crate) fn held_bytes(&self) -> usize {
         let inner = self.inner.as_ref();
@@ -236,6 +245,9 @@ impl std::error::Error for Fault {}
 const RATIO_MAX: u64 = 1_000;
 /// What a body may decode to however short it is.
 const RATIO_FREE_BYTES: u64 = 1 << 20;
+/// What one stage holds at first, at the most: window and tables of inflate, or a context of zstd.
+const STAGE_BYTES: usize = 48 << 10;
+const STAGE_BYTES_LARGE: usize = 160 << 10;
 /// The piece that goes from one stage to the other.
 const BETWEEN_BYTES: usize = 16 << 10;
 /// Such pieces in one call.

@@ -173,6 +173,8 @@ fn an_empty_text_is_empty() {
 fn a_decoder_counts_its_memory_and_never_holds_more_than_it_said_it_might() {
     for (name, said, bytes) in files() {
         let mut decoder = Decoder::new(said).unwrap();
+        let first = decoder.held_bytes();
+        assert!(first <= Decoder::first_bytes(said), "{name}: {first}");
         let mut output = vec![0; ROOM];
         for piece in bytes.chunks(100) {
             let most = decoder.held_bytes() + decoder.growth_bytes();
