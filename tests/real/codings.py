@@ -117,7 +117,7 @@ def check_left_alone(options, contents):
 
 
 def check_download(options, contents):
-    """A slow file, for which no run has the time."""
+    """A slow file: nginx sends a fifth of it at once, and a run has no time for more."""
     path = os.path.join(options.work, "download")
     checksum = hashlib.sha256(contents["text"]).hexdigest()
     arguments = [options.fetch, "-s", "--continue", "--retry", "0", "-m", "0.2", "-o", path]
