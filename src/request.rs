@@ -70,6 +70,8 @@ pub(crate) struct Encoded {
     pub(crate) body_follows: bool,
     /// It says `Connection: close`.
     pub(crate) asks_close: bool,
+    /// It answers a challenge that came before.
+    pub(crate) shows_login: bool,
 }
 
 /// What a request may say in place of the settings.

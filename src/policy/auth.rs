@@ -39,16 +39,17 @@ pub(crate) enum Verdict {
 
 impl Sessions {
     /// Judges a 401 with the values of its WWW-Authenticate fields. `answered`: how many
-    /// challenges the same request has answered before.
+    /// challenges the same request has answered before, and whether it answered one this time.
     ///
     /// The first one is answered, whatever was sent on account of an older nonce. After that the
-    /// login is wrong, unless the server says that only the nonce was stale.
+    /// login is wrong, unless the server says that only the nonce was stale, or the request went
+    /// without: another one's 401 may have ended the session meanwhile.
     pub(crate) fn judge<'a>(
         &mut self,
         origin: &Origin,
         login: &Arc<Userinfo>,
         fields: impl Iterator<Item = &'a [u8]>,
-        answered: u32,
+        (answered, was_shown): (u32, bool),
         random: impl FnOnce(&mut [u8]) -> bool,
     ) -> Verdict {
         // What did not help will not help the next request.
@@ -57,7 +58,8 @@ impl Sessions {
         let Some(asked) = challenges.into_iter().find_map(|challenge| Asked::of(&challenge)) else {
             return Verdict::Answer;
         };
-        let is_fresh = answered == 0 || (asked.is_stale && answered < ANSWERS_MAX);
+        let may_help = asked.is_stale || !was_shown;
+        let is_fresh = answered == 0 || (may_help && answered < ANSWERS_MAX);
         let mut cnonce = [0; CNONCE_BYTES];
         if !is_fresh || !random(&mut cnonce) {
             return Verdict::Answer;
@@ -133,7 +135,7 @@ mod tests {
         at: &str,
         user: &str,
         field: &[u8],
-        answered: u32,
+        answered: (u32, bool),
     ) -> Verdict {
         let random = |into: &mut [u8]| {
             into.fill(7);
@@ -152,7 +154,7 @@ mod tests {
     fn an_answer_is_for_its_origin_and_login_alone() {
         let mut sessions = Sessions::default();
         assert_eq!(sent(&mut sessions, "http://a.example/", "me"), None);
-        let verdict = judge(&mut sessions, "http://a.example/", "me", CHALLENGE, 0);
+        let verdict = judge(&mut sessions, "http://a.example/", "me", CHALLENGE, (0, false));
         assert_eq!(verdict, Verdict::Again);
         let first = sent(&mut sessions, "http://a.example/x", "me").unwrap();
         assert!(first.contains("nc=00000001") && first.contains("username=\"me\""), "{first}");
@@ -172,19 +174,21 @@ mod tests {
         let mut sessions = Sessions::default();
         let at = "http://a.example/";
         for (field, answered, verdict) in [
-            (CHALLENGE, 0, Verdict::Again),
-            (CHALLENGE, 1, Verdict::Answer),
-            (STALE, 1, Verdict::Again),
-            (STALE, 3, Verdict::Again),
-            (STALE, 4, Verdict::Answer),
-            (b"Digest realm=\"r\"", 0, Verdict::Answer),
-            (b"", 0, Verdict::Answer),
+            (CHALLENGE, (0, false), Verdict::Again),
+            (CHALLENGE, (1, true), Verdict::Answer),
+            (CHALLENGE, (1, false), Verdict::Again),
+            (CHALLENGE, (4, false), Verdict::Answer),
+            (STALE, (1, true), Verdict::Again),
+            (STALE, (3, true), Verdict::Again),
+            (STALE, (4, true), Verdict::Answer),
+            (b"Digest realm=\"r\"", (0, false), Verdict::Answer),
+            (b"", (0, false), Verdict::Answer),
         ] {
-            assert_eq!(judge(&mut sessions, at, "me", field, answered), verdict, "{answered}");
+            assert_eq!(judge(&mut sessions, at, "me", field, answered), verdict, "{answered:?}");
             assert_eq!(sent(&mut sessions, at, "me").is_some(), verdict == Verdict::Again);
         }
         let fields = [CHALLENGE].into_iter();
-        let verdict = sessions.judge(&origin(at), &login("me"), fields, 0, |_| false);
+        let verdict = sessions.judge(&origin(at), &login("me"), fields, (0, false), |_| false);
         assert_eq!(verdict, Verdict::Answer, "nobody could guess a nonce that nobody drew");
     }
 
@@ -192,7 +196,7 @@ mod tests {
     fn the_next_nonce_is_taken_from_where_it_is_told() {
         let mut sessions = Sessions::default();
         let at = "http://a.example/";
-        judge(&mut sessions, at, "me", CHALLENGE, 0);
+        judge(&mut sessions, at, "me", CHALLENGE, (0, false));
         sent(&mut sessions, at, "me");
         sessions.note_info(&origin(at), &login("me"), b"rspauth=\"x\", nextnonce=\"next\"");
         let value = sent(&mut sessions, at, "me").unwrap();
@@ -205,9 +209,9 @@ mod tests {
     #[test]
     fn so_many_are_remembered_and_those_in_use_stay() {
         let mut sessions = Sessions::default();
-        judge(&mut sessions, "http://used.example/", "me", CHALLENGE, 0);
+        judge(&mut sessions, "http://used.example/", "me", CHALLENGE, (0, false));
         for n in 0..1_000 {
-            judge(&mut sessions, &format!("http://h{n}.example/"), "me", CHALLENGE, 0);
+            judge(&mut sessions, &format!("http://h{n}.example/"), "me", CHALLENGE, (0, false));
             assert!(sent(&mut sessions, "http://used.example/", "me").is_some());
             assert!(sessions.list.len() <= SESSIONS_MAX);
         }

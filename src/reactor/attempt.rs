@@ -106,7 +106,7 @@ impl<N: Net> Reactor<N> {
 
     /// A challenge that can be answered is, by one more exchange of the same fetch.
     fn judge_challenge(&mut self, exchange: ExchangeKey, key: FetchKey, whole: Focus) -> bool {
-        if self.verdict_on_challenge(key, whole) == auth::Verdict::Answer {
+        if self.verdict_on_challenge(exchange, key, whole) == auth::Verdict::Answer {
             return false;
         }
         self.detach(exchange);

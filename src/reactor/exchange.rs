@@ -132,6 +132,11 @@ impl Exchange {
         connection.was_kept() && !(has_begun && connection.has_written)
     }
 
+    /// Its request answered a challenge.
+    pub(super) fn shows_login(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.shows_login)
+    }
+
     /// A head was begun whose end has not arrived.
     pub(crate) fn has_partial_head(&self) -> bool {
         matches!(self.receiving, Receiving::Head { scan: Some(_) })
@@ -303,7 +308,7 @@ where
         bytes.extend_from_slice(body);
     }
     let asks_close = headers.any(|(name, value)| field::asks_close(name, value));
-    Encoded { bytes: bytes.into(), body_follows, asks_close }
+    Encoded { bytes: bytes.into(), body_follows, asks_close, shows_login: false }
 }
 
 /// Bodies up to this are written with the head, in one call; curl's send buffer is as large.

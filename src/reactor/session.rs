@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Reactor;
-use super::exchange::encode;
+use super::exchange::{Exchange, ExchangeKey, encode};
 use super::fetch::{Fetch, FetchKey};
 use super::reading::Focus;
 use crate::net::Net;
@@ -48,7 +48,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the 401 of a fetch asks for what it can give.
-    pub(super) fn verdict_on_challenge(&mut self, key: FetchKey, whole: Focus) -> Verdict {
+    pub(super) fn verdict_on_challenge(
+        &mut self,
+        exchange: ExchangeKey,
+        key: FetchKey,
+        whole: Focus,
+    ) -> Verdict {
+        let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::shows_login);
         let Some(fetch) = self.fetches.get(key) else { return Verdict::Answer };
         let Some(login) = digest_of(&fetch.request) else { return Verdict::Answer };
         let Some(connection) = self.connections.get(whole.connection) else {
@@ -59,7 +65,7 @@ impl<N: Net> Reactor<N> {
         let Self { net, logins, .. } = self;
         let origin = &fetch.request.parts.route.origin;
         let random = |into: &mut [u8]| net.random(into).is_ok();
-        logins.judge(origin, login, fields, fetch.challenges, random)
+        logins.judge(origin, login, fields, (fetch.challenges, was_shown), random)
     }
 
     /// What this exchange of a fetch sends, where it is not what every clone of its request does.
@@ -89,7 +95,8 @@ impl<N: Net> Reactor<N> {
         let headers = headers
             .chain(authorization.iter().map(|value| (&b"Authorization"[..], &**value)))
             .chain(cookies.iter().map(|value| (&b"Cookie"[..], &**value)));
-        Some(Box::new(encode(request, &headers, decodes)))
+        let shows_login = authorization.is_some() && digest_of(request).is_some();
+        Some(Box::new(Encoded { shows_login, ..encode(request, &headers, decodes) }))
     }
 }
 
