@@ -16,9 +16,11 @@ use url::Url;
 
 use crate::coding::{Coding, ContentCoding};
 use crate::kit::moment::Moment;
-use crate::policy::{redirect, retry};
+use crate::origin::Origin;
+use crate::policy::{auth, redirect, retry};
 use crate::request::Request;
 use crate::response::{Field, Span};
+use crate::userinfo::Userinfo;
 use crate::wire::coding;
 use crate::wire::dns::config::{Config, Hosts};
 use crate::wire::dns::lookup::{self, Transport};
@@ -238,6 +240,51 @@ pub fn redirect(
         Ok(request) => Redirect::Follow { request: request.into(), keeps_body, keeps_credentials },
         Err(_) => Redirect::Answer,
     }
+}
+
+/// Digest sessions.
+#[derive(Default)]
+#[allow(missing_debug_implementations, reason = "what it keeps says nothing")]
+pub struct Logins(auth::Sessions);
+
+impl Logins {
+    /// Whether a 401 with this WWW-Authenticate field is answered.
+    pub fn judge(
+        &mut self,
+        url: &str,
+        user: &str,
+        password: &str,
+        field: &[u8],
+        answered: u32,
+    ) -> bool {
+        let Some((origin, login)) = whose(url, user, password) else { return false };
+        let fields = std::iter::once(field);
+        let verdict = self.0.judge(&origin, &login, fields, answered, |_| true);
+        verdict == auth::Verdict::Again
+    }
+
+    pub fn note_info(&mut self, url: &str, user: &str, password: &str, field: &[u8]) {
+        if let Some((origin, login)) = whose(url, user, password) {
+            self.0.note_info(&origin, &login, field);
+        }
+    }
+
+    pub fn authorization(
+        &mut self,
+        url: &str,
+        user: &str,
+        password: &str,
+        target: &str,
+    ) -> Option<Vec<u8>> {
+        let (origin, login) = whose(url, user, password)?;
+        self.0.authorization(&origin, &login, "GET", target)
+    }
+}
+
+fn whose(url: &str, user: &str, password: &str) -> Option<(Origin, Arc<Userinfo>)> {
+    let origin = Origin::of(&Url::parse(url).ok()?)?;
+    let login = Userinfo { user: user.as_bytes().into(), password: password.as_bytes().into() };
+    Some((origin, Arc::new(login)))
 }
 
 pub fn retry_after(value: &[u8], wall: SystemTime) -> Option<Duration> {
