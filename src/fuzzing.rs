@@ -259,7 +259,7 @@ impl Logins {
     ) -> bool {
         let Some((origin, login)) = whose(url, user, password) else { return false };
         let fields = std::iter::once(field);
-        let verdict = self.0.judge(&origin, &login, fields, answered, |_| true);
+        let verdict = self.0.judge(&origin, &login, fields, (answered, answered > 0), |_| true);
         verdict == auth::Verdict::Again
     }
 
