@@ -255,11 +255,11 @@ impl Logins {
         user: &str,
         password: &str,
         field: &[u8],
-        answered: u32,
+        (answered, was_shown): (u32, bool),
     ) -> bool {
         let Some((origin, login)) = whose(url, user, password) else { return false };
         let fields = std::iter::once(field);
-        let verdict = self.0.judge(&origin, &login, fields, (answered, answered > 0), |_| true);
+        let verdict = self.0.judge(&origin, &login, fields, (answered, was_shown), |_| true);
         verdict == auth::Verdict::Again
     }
 

@@ -32,7 +32,8 @@ fuzz_target!(|bytes: &[u8]| {
         match choice >> 6 {
             0 => logins.note_info(ORIGINS[at], USER, PASSWORD, line),
             1 => {
-                if logins.judge(ORIGINS[at], USER, PASSWORD, line, answered[at]) {
+                let before = (answered[at], choice & 2 != 0);
+                if logins.judge(ORIGINS[at], USER, PASSWORD, line, before) {
                     answered[at] += 1;
                     assert!(answered[at] <= ANSWERS_MAX);
                     assert!(logins.authorization(ORIGINS[at], USER, PASSWORD, "/").is_some());
