@@ -5,17 +5,20 @@
 //! `--test fetch_cli` alone, `cargo build --example fetch` comes first.
 #![cfg(all(unix, feature = "ring", feature = "gzip", feature = "brotli", feature = "zstd"))]
 
+mod support;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::program;
 
 #[test]
 fn one_url_prints_its_body() {
@@ -360,7 +363,7 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Self {
-        let child = command(args).stdout(Stdio::piped()).spawn().unwrap();
+        let child = program::fetch(args).spawn().unwrap();
         let (watchdog, ended) = mpsc::channel();
         let id = child.id();
         thread::spawn(move || {
@@ -414,25 +417,6 @@ fn run(args: &[&str], input: &str) -> Output {
     let stderr = reader.join().unwrap().unwrap();
     writer.join().unwrap();
     Output { status: fetch.child.wait().unwrap(), stdout, stderr }
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    for variable in ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
-        command.env_remove(variable);
-    }
-    command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// `target/<profile>/deps/<this test>` has `target/<profile>/examples/fetch` beside it.
-fn program() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/fetch");
-    assert!(path.exists(), "{} is not built: cargo build --example fetch", path.display());
-    path
 }
 
 fn text(bytes: &[u8]) -> &str {

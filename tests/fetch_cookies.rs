@@ -7,12 +7,12 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::{Value, json};
+use support::program::{self, records};
 use support::{Origin, ok, response};
 
 /// `/set` sets two cookies and leads to `/`, which answers with the Cookie field.
@@ -112,25 +112,6 @@ fn files_that_cannot_be_used_are_named_and_show_nothing() {
     assert!(text(&done.stderr).contains("1 lines") && !text(&done.stderr).contains("canary"));
 }
 
-fn records(done: &Output) -> Vec<Value> {
-    text(&done.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 fn run(args: &[&str], input: &str) -> Output {
-    let mut program = Command::new(program());
-    program.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = program.spawn().unwrap();
-    // One that takes no input may have ended already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-/// `target/<profile>/deps/<this test>` has `target/<profile>/examples/fetch` beside it.
-fn program() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/fetch");
-    assert!(path.exists(), "{} is not built: cargo build --example fetch", path.display());
-    path
+    program::run(program::fetch(args), input)
 }

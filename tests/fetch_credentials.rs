@@ -6,11 +6,11 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::{Value, json};
+use support::program::{self, records};
 use support::{Origin, Seen, ok, redirect, response};
 
 const SECRET: &str = "canary7Q";
@@ -141,26 +141,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn records(done: &Output) -> Vec<Value> {
-    text(&done.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 fn run(args: &[&str], input: &str, environment: &[(&str, &Path)]) -> Output {
-    let mut program = Command::new(program());
-    program.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    program.env_remove("NETRC").envs(environment.iter().copied());
-    let mut child = program.spawn().unwrap();
-    // One that takes no input may have ended already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-/// `target/<profile>/deps/<this test>` has `target/<profile>/examples/fetch` beside it.
-fn program() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/fetch");
-    assert!(path.exists(), "{} is not built: cargo build --example fetch", path.display());
-    path
+    let mut fetch = program::fetch(args);
+    fetch.envs(environment.iter().copied());
+    program::run(fetch, input)
 }

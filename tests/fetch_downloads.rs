@@ -8,10 +8,10 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use sha2::{Digest, Sha256};
-use support::{Origin, Reply, Seen, response};
+use support::{Origin, Reply, Seen, program, response};
 
 const TEXT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const TAG: (&str, &str) = ("ETag", "\"one\"");
@@ -32,13 +32,8 @@ impl Scratch {
     }
 
     fn fetch(&self, url: &str, more: &[&str]) -> Output {
-        let mut program = std::env::current_exe().unwrap();
-        program.pop();
-        program.pop();
-        program.push("examples/fetch");
-        assert!(program.exists(), "cargo build --example fetch comes first");
-        let mut command = Command::new(program);
-        command.args(["-s", "--retry", "0", "-o"]).arg(&self.file).args(more).arg(url);
+        let mut command = program::fetch(&["-s", "--retry", "0", "-o"]);
+        command.arg(&self.file).args(more).arg(url);
         command.output().unwrap()
     }
 

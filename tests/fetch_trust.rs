@@ -6,11 +6,10 @@
 
 mod support;
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::{Value, json};
+use support::program::{self, records};
 use support::{DnsReply, DnsServer, Origin, Reply, ok, redirect, response};
 
 #[test]
@@ -250,30 +249,6 @@ fn no_option_adds_to_a_request() {
     }
 }
 
-/// Runs the program with `input` on its standard input.
 fn run(args: &[&str], input: &str) -> Output {
-    let mut program = Command::new(program());
-    for variable in support::PROXY_VARIABLES {
-        program.env_remove(variable);
-    }
-    program.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = program.spawn().unwrap();
-    // One that takes no input may have ended already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-/// `target/<profile>/deps/<this test>` has `target/<profile>/examples/fetch` beside it.
-fn program() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/fetch");
-    assert!(path.exists(), "{} is not built: cargo build --example fetch", path.display());
-    path
-}
-
-fn records(done: &Output) -> Vec<Value> {
-    let lines = done.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    program::run(program::fetch(args), input)
 }

@@ -13,10 +13,6 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::certificates::TlsSetup;
 
-/// What programs take a proxy from, where nothing else is said.
-pub(crate) const PROXY_VARIABLES: [&str; 5] =
-    ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-
 /// A listener on loopback. Dropping it ends its connections and threads.
 pub(crate) struct ProxyServer {
     address: SocketAddr,
