@@ -269,19 +269,13 @@ const NAME_BYTES_MAX: usize = 240;
 
 #[cfg(test)]
 mod tests {
+    use super::super::part::tests::scratch;
     use super::*;
     use std::fs;
     use std::path::Component;
 
     fn owner<'a>(n: u64, id: Option<&'a Value>, url: &'a str) -> Owner<'a> {
         Owner { n, id, url }
-    }
-
-    fn scratch(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("fetch-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        path
     }
 
     #[test]

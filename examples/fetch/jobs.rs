@@ -176,20 +176,19 @@ impl Spec {
         let method = self.method.as_ref().or(defaults.method.as_ref());
         let method = method.map_or(if body.is_some() { "POST" } else { "GET" }, String::as_str);
         let url = self.url.as_deref().unwrap_or_default();
-        let own = match &self.auth {
-            Some(auth) => Some(auth.clone()),
-            None if self.gives("authorization") => None,
-            None => login_in_url(url, defaults).map(Auth::Digest),
-        };
-        let says_who = own.is_some() || self.gives("authorization");
-        let mut request = match url_without_credentials(url).filter(|_| says_who) {
+        let gives = self.gives("authorization");
+        let is_in_url = defaults.digest && self.auth.is_none() && !gives;
+        let in_url = is_in_url.then(|| login_in_url(url)).flatten().map(Auth::Digest);
+        let own = self.auth.as_ref().or(in_url.as_ref());
+        let says_who = own.is_some() || gives;
+        let mut request = match says_who.then(|| url_without_credentials(url)).flatten() {
             Some(parsed) => Request::for_url(method, parsed)?,
             None => Request::new(method, url)?,
         };
         for (name, value) in &self.headers {
             request = request.header(name, value)?;
         }
-        request = authorized(request, own.as_ref())?;
+        request = authorized(request, own)?;
         for (name, value) in &defaults.headers {
             let from_url = is_authorization(name) && request.header_value(name).is_some();
             let is_said = from_url || (own.is_some() && is_authorization(name));
@@ -251,8 +250,8 @@ fn url_without_credentials(url: &str) -> Option<Url> {
 }
 
 /// With `--digest`, what a URL's user name and password are for.
-fn login_in_url(url: &str, defaults: &Defaults) -> Option<Userinfo> {
-    let request = Request::get(url).ok().filter(|_| defaults.digest)?;
+fn login_in_url(url: &str) -> Option<Userinfo> {
+    let request = Request::get(url).ok()?;
     let token = request.header_value("authorization")?.strip_prefix(b"Basic ")?;
     values::userinfo(&String::from_utf8(BASE64.decode(token).ok()?).ok()?).ok()
 }

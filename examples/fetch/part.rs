@@ -274,10 +274,11 @@ const PIECE_BYTES: usize = 64 << 10;
 const DATE_STRONG_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> PathBuf {
+    /// An empty directory.
+    pub(crate) fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("fetch-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
