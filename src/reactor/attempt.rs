@@ -291,7 +291,7 @@ impl<N: Net> Reactor<N> {
                 self.backing_off -= 1;
                 return;
             }
-            Stage::Resolving(lookup) => {
+            Stage::Resolving(lookup, _) => {
                 let lookup = *lookup;
                 self.resolver.forget(&mut self.net, lookup, key, self.now);
                 self.pool.end_dialling(&mut self.fetches, room, key);
@@ -341,13 +341,6 @@ impl<N: Net> Reactor<N> {
         if self.unarmed.len() > UNARMED_STALE_MAX + 2 * self.fetches.len() {
             // Somebody submits and cancels, and does not wait.
             self.unarmed.retain(|key| self.fetches.contains(*key));
-        }
-    }
-
-    /// The same, unless it counts already.
-    pub(super) fn begin_limit_once(&mut self, key: FetchKey, limit: Limit) {
-        if self.fetches.get(key).is_some_and(|fetch| !fetch.deadlines.counts(limit)) {
-            self.begin_limit(key, limit);
         }
     }
 
@@ -477,7 +470,7 @@ impl<N: Net> Reactor<N> {
         let phase = match &fetch.stage {
             Stage::Waiting => ErrorPhase::Queue,
             Stage::BackingOff => ErrorPhase::Backoff,
-            Stage::Resolving(_) => ErrorPhase::Dns,
+            Stage::Resolving(..) => ErrorPhase::Dns,
             Stage::Ended(_) => ErrorPhase::Body,
             Stage::Running(exchange) => {
                 self.exchanges.get(*exchange).map_or(ErrorPhase::Head, |exchange| exchange.phase())

@@ -82,7 +82,7 @@ impl<N: Net> Reactor<N> {
             }
             Stage::BackingOff => census.backing_off += 1,
             Stage::Ended(_) => census.ended += 1,
-            Stage::Resolving(_) => census.resolving += 1,
+            Stage::Resolving(..) => census.resolving += 1,
             Stage::Dialling(race) => {
                 assert!(!race.dials.is_empty(), "who dials has a socket that does");
                 census.dials += race.dials.len();
@@ -105,10 +105,10 @@ impl<N: Net> Reactor<N> {
                 assert!(is_own, "a running fetch's exchange is its own");
             }
         }
-        if matches!(fetch.stage, Stage::Resolving(_) | Stage::Dialling(_)) {
+        if matches!(fetch.stage, Stage::Resolving(..) | Stage::Dialling(_)) {
             census.dialling.add(fetch.room, 1);
         }
-        if matches!(fetch.stage, Stage::Resolving(_) | Stage::Dialling(_) | Stage::Running(_)) {
+        if matches!(fetch.stage, Stage::Resolving(..) | Stage::Dialling(_) | Stage::Running(_)) {
             census.slots.add(fetch.room, 1);
         } else {
             assert!(!matches!(fetch.flow, Flow::Starved { .. }), "only who has a slot starves");
@@ -169,7 +169,7 @@ impl<N: Net> Reactor<N> {
         assert_eq!(told, census.ended, "each end will be told once");
         let asked = self.resolver.audit(|waiter, lookup| {
             let stage = fetches.get(*waiter).map(|fetch| &fetch.stage);
-            matches!(stage, Some(Stage::Resolving(own)) if *own == lookup)
+            matches!(stage, Some(Stage::Resolving(own, _)) if *own == lookup)
         });
         assert_eq!(asked, census.resolving, "each that resolves waits for one lookup");
     }

@@ -326,7 +326,8 @@ impl<S> Connection<S> {
         if self.is_with_proxy() { Limit::Proxy } else { Limit::Tls }
     }
 
-    fn holds_a_record(&self) -> bool {
+    /// Half of a TLS record has come.
+    pub(super) fn holds_a_record(&self) -> bool {
         self.cipher.is_some() || self.outer.as_ref().is_some_and(|outer| outer.cipher.is_some())
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::attempt::Sent;
 use super::connection::{Connection, ConnectionKey, Phase};
-use super::fetch::{FetchKey, Race, Stage};
+use super::fetch::{FetchKey, Race, Sought, Stage};
 use super::opening::tunnel_error;
 use super::pool::RoomKey;
 use super::resolver::{Finished, Resolution};
@@ -76,7 +76,7 @@ impl<N: Net> Reactor<N> {
         if route.proxy.as_ref().is_some_and(|proxy| !proxy.protocol().wants_address()) {
             return match self.denied_to_proxy(route) {
                 Some(error) => self.cannot_dial(key, error),
-                None => self.find_proxy(key, route),
+                None => self.find_proxy(key, route, None),
             };
         }
         let known = route.resolve.or_else(|| {
@@ -84,27 +84,28 @@ impl<N: Net> Reactor<N> {
             let entry = overrides.find(|entry| entry.matches(&origin.host, origin.port))?;
             Some(entry.address)
         });
-        self.look_up(key, &origin.host, known.or(origin.literal));
+        self.look_up(key, Sought::Origin, &origin.host, known.or(origin.literal));
     }
 
-    fn find_proxy(&mut self, key: FetchKey, route: &Route) {
+    /// `told`: the address that it will be told.
+    fn find_proxy(&mut self, key: FetchKey, route: &Route, told: Option<IpAddr>) {
         if let Some(proxy) = &route.proxy {
-            self.look_up(key, proxy.host(), proxy.literal());
+            self.look_up(key, Sought::Proxy(told), proxy.host(), proxy.literal());
         }
     }
 
-    fn look_up(&mut self, key: FetchKey, host: &str, known: Option<IpAddr>) {
+    fn look_up(&mut self, key: FetchKey, sought: Sought, host: &str, known: Option<IpAddr>) {
         let resolution = match known {
             Some(ip) => Resolution::Ready(Arc::new([ip])),
             None => self.resolver.resolve(&mut self.net, host, key, self.now),
         };
         match resolution {
-            Resolution::Ready(addresses) => self.found(key, addresses),
-            Resolution::Failed(error) => self.not_found(key, error),
+            Resolution::Ready(addresses) => self.found(key, sought, addresses),
+            Resolution::Failed(error) => self.not_found(key, sought, error),
             Resolution::Pending(lookup) => {
                 let Some(fetch) = self.fetches.get_mut(key) else { return };
-                let was_listed = matches!(fetch.stage, Stage::Resolving(_));
-                fetch.stage.go(Stage::Resolving(lookup));
+                let was_listed = matches!(fetch.stage, Stage::Resolving(..));
+                fetch.stage.go(Stage::Resolving(lookup, sought));
                 let room = fetch.room;
                 if !was_listed {
                     self.pool.begin_dialling(&mut self.fetches, room, key);
@@ -118,7 +119,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn resolved(&mut self, finished: Finished<FetchKey>) {
         let key = finished.waiter;
         let Some(fetch) = self.fetches.get_mut(key) else { return };
-        let Stage::Resolving(lookup) = fetch.stage else { return };
+        let Stage::Resolving(lookup, sought) = fetch.stage else { return };
         if lookup != finished.lookup {
             return;
         }
@@ -126,36 +127,32 @@ impl<N: Net> Reactor<N> {
         fetch.stats.timings.dns += took;
         fetch.deadlines.clear(Limit::Dns);
         match finished.resolved {
-            Ok(addresses) => self.found(key, addresses),
-            Err(error) => self.not_found(key, error),
+            Ok(addresses) => self.found(key, sought, addresses),
+            Err(error) => self.not_found(key, sought, error),
         }
     }
 
-    /// Addresses of the origin or, once a proxy is all that is left to be found, of that.
-    fn found(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+    fn found(&mut self, key: FetchKey, sought: Sought, addresses: Arc<[IpAddr]>) {
+        if let Sought::Proxy(told) = sought {
+            return self.dial(key, addresses, told);
+        }
         let Some(fetch) = self.fetches.get(key) else { return };
         let route = Arc::clone(&fetch.request.parts.route);
-        if fetch.seeks_proxy() {
-            return self.dial(key, addresses);
-        }
         let addresses = match self.allowed_addresses(&route, addresses) {
             Ok(addresses) => addresses,
             Err(error) => return self.cannot_dial(key, error),
         };
-        let Some(proxy) = &route.proxy else { return self.dial(key, addresses) };
+        let Some(proxy) = &route.proxy else { return self.dial(key, addresses, None) };
         let is_v4_only = proxy.protocol() == ProxyProtocol::Socks4;
         let fits = |ip: &&IpAddr| ip.is_ipv4() || !is_v4_only;
         let address = addresses.iter().find(fits).or(addresses.first());
-        if let Some(fetch) = self.fetches.get_mut(key) {
-            fetch.origin_address = address.copied();
-        }
-        self.find_proxy(key, &route);
+        self.find_proxy(key, &route, address.copied());
     }
 
-    fn not_found(&mut self, key: FetchKey, error: DnsError) {
+    fn not_found(&mut self, key: FetchKey, sought: Sought, error: DnsError) {
         let Some(fetch) = self.fetches.get(key) else { return };
         let route = &fetch.request.parts.route;
-        let proxy = route.proxy.as_ref().filter(|_| fetch.seeks_proxy());
+        let proxy = route.proxy.as_ref().filter(|_| matches!(sought, Sought::Proxy(_)));
         let error = dns_error(&route.origin, proxy, error);
         self.cannot_dial(key, error);
     }
@@ -198,13 +195,13 @@ impl<N: Net> Reactor<N> {
         self.allowed_addresses(route, Arc::new([literal])).err()
     }
 
-    /// Dials the origin, or the proxy before it.
-    fn dial(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>) {
+    /// Dials the origin, or the proxy before it, which will be told an address or a name.
+    fn dial(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>, told: Option<IpAddr>) {
         let Some(fetch) = self.fetches.get(key) else { return };
         let Route { proxy, origin, .. } = &*fetch.request.parts.route;
         let tunnel = match proxy {
             Some(proxy) if !proxy.forwards(origin.scheme) => {
-                Tunnel::new(proxy, origin, fetch.origin_address).map(Some)
+                Tunnel::new(proxy, origin, told).map(Some)
             }
             _ => Ok(None),
         };
@@ -221,7 +218,7 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let route = &fetch.request.parts.route;
         let port = route.proxy.as_ref().map_or(route.origin.port, Proxy::port);
-        let was_listed = matches!(fetch.stage, Stage::Resolving(_));
+        let was_listed = matches!(fetch.stage, Stage::Resolving(..));
         let race = Race { addresses, port, tunnel, next: 0, dials: Vec::new(), stagger: None };
         fetch.stage.go(Stage::Dialling(Box::new(race)));
         fetch.tried.clear();
@@ -429,7 +426,7 @@ impl<N: Net> Reactor<N> {
         let allowed = fetch.allowed(Limit::Connect, &self.settings).unwrap_or(ORPHAN_TIME_MAX);
         let room = fetch.room;
         match &mut fetch.stage {
-            Stage::Resolving(lookup) => {
+            Stage::Resolving(lookup, _) => {
                 let lookup = *lookup;
                 self.resolver.forget(&mut self.net, lookup, key, self.now);
             }

@@ -59,8 +59,6 @@ pub(crate) struct Fetch {
     pub(crate) collected: Option<Box<Collected>>,
     /// The trailer section of a streamed response, where there was one.
     pub(crate) trailers: Option<Box<Trailers>>,
-    /// The origin's address, where a proxy wants to be told one and it is known.
-    pub(crate) origin_address: Option<IpAddr>,
     /// The addresses that the last dial tried in vain.
     pub(crate) tried: Vec<Tried>,
 }
@@ -73,10 +71,18 @@ pub(crate) enum Stage {
     BackingOff,
     /// Its outcome is not told yet.
     Ended(Outcome),
-    Resolving(LookupKey),
+    Resolving(LookupKey, Sought),
     /// Connecting, getting past a proxy, or shaking hands over TLS.
     Dialling(Box<Race>),
     Running(ExchangeKey),
+}
+
+/// Whose addresses are looked up.
+#[derive(Clone, Copy)]
+pub(crate) enum Sought {
+    Origin,
+    /// The proxy's, which will be told this address of the origin; none: its name.
+    Proxy(Option<IpAddr>),
 }
 
 pub(crate) enum Outcome {
@@ -136,7 +142,7 @@ impl Machine for Stage {
     fn state(&self) -> &'static str {
         match self {
             Self::Waiting => "Waiting",
-            Self::Resolving(_) => "Resolving",
+            Self::Resolving(..) => "Resolving",
             Self::Dialling(_) => "Dialling",
             Self::Running(_) => "Running",
             Self::BackingOff => "BackingOff",
@@ -174,23 +180,12 @@ impl Fetch {
             phase_began: now,
             collected: None,
             trailers: None,
-            origin_address: None,
             tried: Vec::new(),
         }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended(_))
-    }
-
-    /// Whether the addresses that it waits for are its proxy's, not its origin's.
-    pub(crate) fn seeks_proxy(&self) -> bool {
-        self.request
-            .parts
-            .route
-            .proxy
-            .as_ref()
-            .is_some_and(|proxy| !proxy.protocol().wants_address() || self.origin_address.is_some())
     }
 
     pub(crate) fn collects(&self) -> bool {
@@ -254,7 +249,6 @@ impl Fetch {
     pub(crate) fn begin_again(&mut self) {
         self.collected = None;
         self.trailers = None;
-        self.origin_address = None;
         for limit in ATTEMPT_LIMITS {
             self.deadlines.clear(limit);
         }
@@ -297,11 +291,6 @@ impl Deadlines {
         let first = self.pending == 0;
         self.pending |= 1 << limit as u16;
         first
-    }
-
-    /// Whether the limit counts, or will from the next reading of the clock.
-    pub(crate) fn counts(&self, limit: Limit) -> bool {
-        !self.at[limit as usize].is_never() || self.pending & (1 << limit as u16) != 0
     }
 
     pub(crate) fn set(&mut self, limit: Limit, at: Moment) {

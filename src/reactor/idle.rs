@@ -102,14 +102,11 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.timer = None;
         let is_free = match connection.phase {
-            Phase::Connecting { dialled_for }
-            | Phase::Tunnelling { dialled_for }
-            | Phase::Handshaking { dialled_for } => dialled_for.is_none(),
             Phase::Open { current: None } => true,
             Phase::Open { current: Some(exchange) } => {
                 self.exchanges.get(exchange).is_none_or(|exchange| exchange.fetch.is_none())
             }
-            Phase::Closing(_) => false,
+            _ => connection.is_orphan(),
         };
         if !is_free {
             return;

@@ -62,9 +62,11 @@ impl<N: Net> Reactor<N> {
         let Some(tunnel) = &connection.tunnel else { return self.opened(key) };
         let mut request = Vec::new();
         tunnel.start(&mut request);
+        // After TLS with it the limit counts already.
+        let was_connecting = matches!(connection.phase, Phase::Connecting { .. });
         connection.phase.go(Phase::Tunnelling { dialled_for });
-        if let Some(fetch) = dialled_for {
-            self.begin_limit_once(fetch, Limit::Proxy);
+        if let Some(fetch) = dialled_for.filter(|_| was_connecting) {
+            self.begin_limit(fetch, Limit::Proxy);
         }
         self.tell_proxy(key, &request);
     }

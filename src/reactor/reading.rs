@@ -213,7 +213,7 @@ impl<N: Net> Reactor<N> {
     fn found_silent(&mut self, exchange: ExchangeKey) {
         let connection = self.exchanges.get(exchange).map(|exchange| exchange.connection);
         let connection = connection.and_then(|connection| self.connections.get(connection));
-        if connection.is_some_and(|connection| connection.cipher.is_some()) {
+        if connection.is_some_and(Connection::holds_a_record) {
             self.fail_exchange(exchange, spoken_to());
         } else {
             self.send(exchange);

@@ -26,7 +26,7 @@ impl Pool {
             assert!(self.by_origin.get(&room.origin) == Some(&key), "a room is its origin's");
             let waiting = walk(&room.waiting, fetches, key, |it| matches!(it, Stage::Waiting));
             let dialling = walk(&room.dialling, fetches, key, |it| {
-                matches!(it, Stage::Resolving(_) | Stage::Dialling(_))
+                matches!(it, Stage::Resolving(..) | Stage::Dialling(_))
             });
             books.waiting.add(key, waiting);
             books.dialling.add(key, dialling);
