@@ -57,8 +57,8 @@ pub(crate) struct Connection<S> {
     /// It is on a list of connections to be worked on.
     pub(crate) queued: bool,
     /// The last turn in which it was read, and what it was given in that one.
-    pub(super) turn: u64,
-    pub(super) spent_bytes: usize,
+    turn: u64,
+    spent_bytes: usize,
     /// Exchanges begun.
     pub(crate) served: u32,
     /// The socket has taken something since the last of them began.
@@ -278,11 +278,13 @@ impl<S> Connection<S> {
     }
 
     /// What it was given in this turn.
-    pub(super) fn spent_in(&mut self, turn: u64) -> usize {
-        if std::mem::replace(&mut self.turn, turn) != turn {
-            self.spent_bytes = 0;
-        }
-        self.spent_bytes
+    pub(super) fn spent_in(&self, turn: u64) -> usize {
+        if self.turn == turn { self.spent_bytes } else { 0 }
+    }
+
+    pub(super) fn spend(&mut self, turn: u64, bytes: usize) {
+        self.spent_bytes = self.spent_in(turn) + bytes;
+        self.turn = turn;
     }
 
     /// Whether it opens, and no fetch waits for it.

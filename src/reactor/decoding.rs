@@ -178,7 +178,8 @@ impl<N: Net> Reactor<N> {
             return Step::Worked;
         };
         let growth = running.decoder.growth_bytes();
-        if self.is_share_spent(focus.connection) {
+        let Some(connection) = self.connections.get(focus.connection) else { return Step::Worked };
+        if self.has_spent_share(connection) {
             self.keep(focus);
             self.leave_for_next_turn(focus.connection);
             return Step::Worked;
@@ -213,7 +214,7 @@ impl<N: Net> Reactor<N> {
         running.framed_bytes -= progress.used.min(running.framed_bytes);
         running.has_more = progress.has_more;
         focus.at += progress.used;
-        connection.spent_bytes += progress.made;
+        connection.spend(self.turn, progress.made);
         fetch.stats.body_bytes += progress.made as u64;
         let most = fetch.body_bytes_max(settings);
         if fetch.stats.body_bytes > most {

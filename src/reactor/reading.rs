@@ -7,7 +7,7 @@ use std::io;
 
 use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Ending, Phase};
-use super::exchange::{Exchange, ExchangeKey};
+use super::exchange::ExchangeKey;
 use super::fetch::Fetch;
 use super::opening::{at_proxy, tls_error};
 use super::receiving::spoken_to;
@@ -43,43 +43,48 @@ impl<N: Net> Reactor<N> {
         self.go_on(key);
     }
 
-    /// What waits in the inbox comes before the socket, and before the news of its end. But a
-    /// head in pieces waits for the socket, and a paused fetch for its resumption.
     fn go_on(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get(key) else { return };
+        let (place, end) = match self.source(connection) {
+            Source::Held => return,
+            Source::NextTurn => return self.leave_for_next_turn(key),
+            Source::Socket => return self.read(key),
+            Source::Inbox(end) => (Place::Inbox, end),
+            Source::Exchange => (Place::Read, 0),
+        };
+        self.focus = Some(Focus { connection: key, place, at: 0, end });
+        self.queue(key);
+    }
+
+    /// What waits in the inbox comes before the socket, and before the news of its end. But a
+    /// head in pieces waits for the socket, and a paused fetch for its resumption.
+    fn source(&self, connection: &Connection<N::Stream>) -> Source {
+        let inbox = connection.inbox.as_ref().map(Carry::len);
         let exchange = match connection.phase {
             // Events may be about nothing, and a socket that is not connected is not read.
-            Phase::Connecting { .. } => return,
+            Phase::Connecting { .. } => return Source::Held,
             Phase::Open { current: Some(exchange) } => self.exchanges.get(exchange),
             _ => None,
         };
-        let fetch = exchange.and_then(|exchange| self.fetches.get(exchange.fetch?));
-        let is_unsent = exchange.is_some_and(|exchange| exchange.is_unsent(connection));
-        if fetch.is_some_and(Fetch::is_paused) && !is_unsent {
-            return;
+        let Some(exchange) = exchange else { return inbox.map_or(Source::Socket, Source::Inbox) };
+        let fetch = exchange.fetch.and_then(|fetch| self.fetches.get(fetch));
+        if fetch.is_some_and(Fetch::is_paused) && !exchange.is_unsent(connection) {
+            return Source::Held;
         }
-        let is_coded = exchange.is_some_and(Exchange::is_coded);
-        if is_coded && fetch.is_some_and(Fetch::starves) {
-            // It is heard of again when there is room for what its decoder makes.
-            return;
-        }
-        let has_partial_head = exchange.is_some_and(Exchange::has_partial_head);
-        let has_undecoded = exchange.is_some_and(Exchange::has_undecoded);
-        if is_coded && (has_undecoded || connection.inbox.is_some()) && self.is_share_spent(key) {
-            return self.leave_for_next_turn(key);
-        }
-        let Some(connection) = self.connections.get(key) else { return };
-        match &connection.inbox {
-            Some(inbox) if !has_partial_head => {
-                let end = inbox.len();
-                self.focus = Some(Focus { connection: key, place: Place::Inbox, at: 0, end });
-                self.queue(key);
+        let has_undecoded = exchange.has_undecoded();
+        if exchange.is_coded() {
+            if fetch.is_some_and(Fetch::starves) {
+                // It is heard of again when there is room for what its decoder makes.
+                return Source::Held;
             }
-            None if has_undecoded => {
-                self.focus = Some(Focus { connection: key, place: Place::Read, at: 0, end: 0 });
-                self.queue(key);
+            if (has_undecoded || inbox.is_some()) && self.has_spent_share(connection) {
+                return Source::NextTurn;
             }
-            _ => self.read(key),
+        }
+        match inbox {
+            Some(end) if !exchange.has_partial_head() => Source::Inbox(end),
+            None if has_undecoded => Source::Exchange,
+            _ => Source::Socket,
         }
     }
 
@@ -93,10 +98,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether a connection has decoded as much as it may in one turn.
-    pub(super) fn is_share_spent(&mut self, key: ConnectionKey) -> bool {
-        let turn = self.turn;
-        let connection = self.connections.get_mut(key);
-        connection.is_some_and(|connection| connection.spent_in(turn) >= TURN_DECODED_BYTES_MAX)
+    pub(super) fn has_spent_share(&self, connection: &Connection<N::Stream>) -> bool {
+        connection.spent_in(self.turn) >= TURN_DECODED_BYTES_MAX
     }
 
     /// The connection is worked on again in the next turn.
@@ -176,7 +179,7 @@ impl<N: Net> Reactor<N> {
                 self.ended(key, ending);
             }
             Ok(count) => {
-                connection.spent_bytes += count.max(READ_COST_BYTES_MIN);
+                connection.spend(turn, count.max(READ_COST_BYTES_MIN));
                 let drained = count < room && connection.ready & Readiness::READ_CLOSED == 0;
                 if drained {
                     connection.ready &= !Readiness::READABLE;
@@ -371,6 +374,19 @@ fn closed_while_opening<S>(connection: &Connection<S>) -> Error {
         (_, false) => (Kind::Tls, "the server closed the connection during the TLS handshake"),
     };
     Error::new(kind, connection.opening_phase(), what).passing()
+}
+
+/// Where the bytes come from that a connection goes on with.
+enum Source {
+    /// From nowhere: it is not connected, its fetch is paused, or there is no room in memory.
+    Held,
+    /// Its share of this turn is spent.
+    NextTurn,
+    /// So many wait in its inbox.
+    Inbox(usize),
+    /// The exchange has something to do without any.
+    Exchange,
+    Socket,
 }
 
 /// The part of a buffer that is being consumed.
