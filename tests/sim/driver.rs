@@ -532,7 +532,7 @@ fn nonce_of(head: &Head<'_>) -> u64 {
 }
 
 const TICK_US: u64 = 1_000;
-const TURNS_MAX: u64 = 60_000;
+const TURNS_MAX: u64 = 1_000_000;
 const STILL_TURNS_MAX: u64 = 5_000;
 const EVENTS_A_TURN_MAX: u64 = 200_000;
 const VIRTUAL_TIME_MAX: u64 = 3_600_000_000;

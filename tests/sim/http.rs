@@ -568,6 +568,7 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
     if hop == asked.hop {
         env.ledger.expect_again(asked.id, hop);
     }
+    env.logins.move_on(asked.id);
     let path = format!("/{}/{hop}", asked.id);
     let is_near = to == origin && env.random.chance(500);
     let cookies = cookies::line_of_redirect(asked, origin, to, env);

@@ -11,6 +11,8 @@ use super::world::Env;
 pub(crate) struct Logins {
     /// Requests that can answer.
     able: BTreeSet<u64>,
+    /// Those that were redirected: a login stays behind where they left its origin.
+    moved: BTreeSet<u64>,
     /// What each origin has asked with.
     nonces: BTreeSet<(usize, String)>,
     /// Nonces and counts that have come.
@@ -21,6 +23,10 @@ impl Logins {
     pub(crate) fn enable(&mut self, id: u64) {
         self.able.insert(id);
     }
+
+    pub(crate) fn move_on(&mut self, id: u64) {
+        self.moved.insert(id);
+    }
 }
 
 /// Whether an answer is due first. Only what can be answered is asked, and once.
@@ -28,7 +34,7 @@ pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
     asked.authorization.is_none()
         && env.logins.able.contains(&asked.id)
         && env.ledger.asking(asked.id).is_some_and(|asking| asking.origin == origin)
-        && asked.hop == 0
+        && !env.logins.moved.contains(&asked.id)
 }
 
 /// The line of a 401's head.
