@@ -169,6 +169,13 @@ impl<T, K> Arena<T, K> {
         self.slots.try_remove(key.index()).map(|slot| slot.value)
     }
 
+    /// Drops the value of this key, if it is still there.
+    pub(crate) fn discard(&mut self, key: Key<K>) {
+        if self.contains(key) {
+            self.slots.try_remove(key.index());
+        }
+    }
+
     pub(crate) fn contains(&self, key: Key<K>) -> bool {
         self.get(key).is_some()
     }

@@ -367,8 +367,7 @@ impl<N: Net> Reactor<N> {
                 && !matches!(fetch.stage, Stage::Ended(_))
             {
                 let Self { settings, now, .. } = self;
-                let request = fetch.request.clone();
-                let own = &request.parts.choices.timeouts;
+                let own = &fetch.request.parts.choices.timeouts;
                 fetch
                     .deadlines
                     .arm(*now, |limit| own.get(limit).or_else(|| settings.timeouts.get(limit)));

@@ -388,12 +388,10 @@ impl<N: Net> Reactor<N> {
         self.pool.end_dialling(&mut self.fetches, room, key);
     }
 
-    /// A connection of this route has become idle: it is handed to the fetch that has dialled
+    /// A connection to this origin has become idle: it is handed to the fetch that has dialled
     /// longest, once all events of this turn were taken.
-    pub(super) fn offer(&mut self, route: &Arc<Route>) {
-        if let Some(room) = self.pool.room(&route.origin)
-            && self.pool.longest_dialling(room).is_some()
-        {
+    pub(super) fn offer(&mut self, room: RoomKey) {
+        if self.pool.longest_dialling(room).is_some() {
             self.offers.push(room);
         }
     }

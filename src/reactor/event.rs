@@ -8,7 +8,7 @@ use super::fetch::{Fetch, FetchKey, Outcome, Stage};
 use super::reading::Focus;
 use crate::error::Error;
 use crate::request::Request;
-use crate::response::{Head, Headers, Hop, Response, Stats, StatusLine};
+use crate::response::{Head, Headers, Hop, Response, Stats, StatusLine, Trailers};
 
 /// Names one fetch of one reactor, for as long as it lives; afterwards it names nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -84,27 +84,37 @@ pub enum Event<'a> {
     },
 }
 
-impl<'a> Event<'a> {
-    /// The last event of a fetch that has ended, which lends from it.
-    pub(super) fn of_end(id: FetchId, fetch: &'a mut Fetch) -> Self {
-        let (tag, stats) = (fetch.request.tag, fetch.stats);
+/// What the last event of a fetch lends, once the fetch is no more.
+#[derive(Default)]
+pub(super) struct Told {
+    request: Option<Request>,
+    hops: Vec<Hop>,
+    trailers: Option<Box<Trailers>>,
+}
+
+impl Told {
+    /// The last event of a fetch that has ended.
+    pub(super) fn end_of(&mut self, id: FetchId, fetch: &mut Fetch) -> Event<'_> {
+        let tag = fetch.request.tag;
         let response = fetch.take_response();
+        let (hops, trailers) = (std::mem::take(&mut fetch.hops), fetch.trailers.take());
+        *self = Self { request: None, hops, trailers };
         match std::mem::replace(&mut fetch.stage, Stage::Waiting) {
-            Stage::Ended(Outcome::Failed(error)) => Self::Failed {
+            Stage::Ended(Outcome::Failed(error)) => Event::Failed {
                 id,
                 tag,
                 error,
-                stats,
-                url: fetch.request.url(),
-                redirects: &fetch.hops,
+                stats: fetch.stats,
+                url: self.request.insert(fetch.request.clone()).url(),
+                redirects: &self.hops,
                 partial: response,
             },
             _ => {
-                let trailers = fetch.trailers.as_deref();
+                let trailers = self.trailers.as_deref();
                 let trailers = trailers.map_or(Headers::new(&[], &[]), |trailers| {
                     Headers::new(&trailers.bytes, &trailers.fields)
                 });
-                Self::Done { id, tag, stats, trailers, response }
+                Event::Done { id, tag, stats: fetch.stats, trailers, response }
             }
         }
     }

@@ -4,7 +4,6 @@
 //! closes with their reasons.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Connection, ConnectionKey, Phase};
@@ -53,15 +52,13 @@ impl<N: Net> Reactor<N> {
             return self.close(key, CloseReason::IdleTimeout);
         }
         connection.deadline = self.now.after(allowed);
-        connection.idle = self.pool.check_in(connection.idle, key, &connection.route);
-        if connection.idle.is_none() {
+        let kept = self.pool.check_in(connection.idle, key, &connection.route);
+        let Some((idle, room)) = kept else {
             return self.close(key, CloseReason::IdleCap);
-        }
+        };
+        connection.idle = Some(idle);
         self.watch_deadline(key);
-        let route = self.connections.get(key).map(|connection| Arc::clone(&connection.route));
-        if let Some(route) = route {
-            self.offer(&route);
-        }
+        self.offer(room);
         if self.pool.idle_connections() > self.settings.idle_connections_max {
             self.close_oldest_idle(CloseReason::IdleCap);
         }

@@ -41,8 +41,8 @@ use std::time::{Duration, Instant};
 
 use self::attempt::routed;
 use self::connection::{AnyConnection, Connection, ConnectionKey};
-use self::event::Happening;
 pub use self::event::{Event, FetchId, Full};
+use self::event::{Happening, Told};
 use self::exchange::Exchange;
 use self::fetch::{Fetch, FetchKey};
 use self::memory::{Flow, Memory};
@@ -150,8 +150,7 @@ pub struct Reactor<N: Net = OsNet> {
     heads: Heads,
     cookies: CookieJar,
     logins: Sessions,
-    /// The fetch whose end was told last: the event lends from it.
-    told: Option<Fetch>,
+    told: Told,
     buffers: Buffers,
     memory: Memory,
     /// Entries that steps since the last audit would have paid for.
@@ -251,7 +250,7 @@ impl<N: Net> Reactor<N> {
             heads: Heads::default(),
             cookies: CookieJar::new(),
             logins: Sessions::default(),
-            told: None,
+            told: Told::default(),
             buffers: Buffers::new(),
             memory: Memory::new(&settings),
             #[cfg(debug_assertions)]

@@ -336,13 +336,13 @@ impl Pool {
 /// Idle connections.
 impl Pool {
     /// Puts a connection among the idle ones, as the one used last. `entry` is its own from
-    /// before. `None` where it cannot be kept.
+    /// before. Gives its entry and its origin's room; `None` where it cannot be kept.
     pub(crate) fn check_in(
         &mut self,
         entry: Option<IdleKey>,
         connection: ConnectionKey,
         route: &Arc<Route>,
-    ) -> Option<IdleKey> {
+    ) -> Option<(IdleKey, RoomKey)> {
         let key = match entry {
             Some(key) => key,
             None => {
@@ -367,7 +367,7 @@ impl Pool {
         entry.is_listed = true;
         self.rooms.get_mut(room_key)?.idle.push_back(&mut self.idle, key);
         self.idle_by_age.push_back(&mut self.idle, key);
-        Some(key)
+        Some((key, room_key))
     }
 
     /// Takes the idle connection of this route that was used last.

@@ -147,28 +147,29 @@ impl<N: Net> Reactor<N> {
 
     /// Turns places into borrows: the last thing that an event needs.
     pub(super) fn lend(&mut self, happening: Happening) -> Option<Event<'_>> {
-        Some(match happening {
+        match happening {
             Happening::Head { fetch: key, at, line } => {
                 let fetch = self.fetches.get(key)?;
-                let head = Head { bytes: self.bytes(at), fields: self.heads.fields(), line };
-                Event::Head {
+                Some(Event::Head {
                     id: FetchId::of(key),
                     tag: fetch.request.tag,
-                    head,
+                    head: Head { bytes: self.bytes(at), fields: self.heads.fields(), line },
                     url: fetch.request.url(),
                     redirects: &fetch.hops,
-                }
+                })
             }
             Happening::Body { fetch: key, at } => {
                 let tag = self.fetches.get(key)?.request.tag;
-                Event::Body { id: FetchId::of(key), tag, chunk: self.bytes(at) }
+                Some(Event::Body { id: FetchId::of(key), tag, chunk: self.bytes(at) })
             }
             Happening::Ended { fetch: key } => {
                 self.release_collected(key);
-                let fetch = self.told.insert(self.fetches.remove(key)?);
-                Event::of_end(FetchId::of(key), fetch)
+                let Self { fetches, told, .. } = self;
+                let event = told.end_of(FetchId::of(key), fetches.get_mut(key)?);
+                fetches.discard(key);
+                Some(event)
             }
-        })
+        }
     }
 }
 
