@@ -64,7 +64,8 @@
 //! - An **exchange** is one request and its response on the wire. A fetch makes one or more:
 //!   [`Stats`] counts them.
 //! - A **connection** is one socket, with its TLS session. It carries exchanges one at a time, for
-//!   requests that agree on scheme, host, port, address override, `deny_private` and TLS settings.
+//!   requests that agree on scheme, host, port, where they are led instead, address override,
+//!   `deny_private`, proxy, socket settings and TLS settings.
 //!
 //! # Where to look
 //!
@@ -79,6 +80,7 @@
 
 mod client;
 mod coding;
+mod detour;
 mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -93,6 +95,7 @@ mod reactor;
 mod request;
 mod response;
 mod settings;
+mod socket;
 #[cfg(test)]
 mod states;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "read by TLS only"))]
@@ -102,6 +105,7 @@ mod wire;
 
 pub use client::{AsCompleted, Client, Completed};
 pub use coding::Coding;
+pub use detour::ConnectTo;
 pub use error::{Error, Kind, Limit, Phase, Tried};
 pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;
@@ -110,7 +114,8 @@ pub use reactor::{Event, FetchId, Full, Reactor};
 pub use request::{IntoRequest, Request};
 pub use response::{Head, Headers, Hop, Response, Stats, Timings};
 pub use settings::{Resolve, ResolverChoice, Settings, Timeouts};
-pub use trust::{MinVersion, Roots, TlsSettings};
+pub use socket::{Peer, SocketSettings};
+pub use trust::{MinVersion, Pin, Roots, TlsSettings};
 pub use userinfo::netrc::{Netrc, NetrcError};
 pub use wire::dns::DnsError;
 pub use wire::http1::reuse::CloseReason;

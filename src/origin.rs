@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use crate::proxy::Proxy;
+use crate::socket::SocketSettings;
 use crate::trust::TlsSettings;
 use url::{Host, Url};
 
@@ -50,15 +51,32 @@ impl Origin {
     /// `None` where the URL has no host or another scheme.
     pub(crate) fn of(url: &Url) -> Option<Self> {
         let scheme = Scheme::of(url)?;
-        let (host, literal): (Box<str>, _) = match url.host()? {
-            Host::Domain("") => return None,
-            Host::Domain(name) => (name.into(), None),
-            Host::Ipv4(ip) => (ip.to_string().into(), Some(IpAddr::V4(ip))),
-            Host::Ipv6(ip) => (ip.to_string().into(), Some(IpAddr::V6(ip))),
-        };
-        let port = url.port().unwrap_or(scheme.default_port());
+        let host = url.host()?;
+        if host == Host::Domain("") {
+            return None;
+        }
+        let (host, literal) = parts_of(&host);
+        Some(Self::new(scheme, host, literal, url.port().unwrap_or(scheme.default_port())))
+    }
+
+    fn new(scheme: Scheme, host: Box<str>, literal: Option<IpAddr>, port: u16) -> Self {
         let hash = hash_state().hash_one((scheme, &host, port));
-        Some(Self { scheme, host, port, literal, hash })
+        Self { scheme, host, port, literal, hash }
+    }
+
+    /// The same at another host or port.
+    pub(crate) fn elsewhere(&self, host: Option<&Host<String>>, port: Option<u16>) -> Self {
+        let (host, literal) = host.map_or_else(|| (self.host.clone(), self.literal), parts_of);
+        Self::new(self.scheme, host, literal, port.unwrap_or(self.port))
+    }
+
+    /// Whether its host is this one.
+    pub(crate) fn is_host(&self, host: &Host<String>) -> bool {
+        match host {
+            Host::Domain(name) => self.literal.is_none() && *self.host == **name,
+            Host::Ipv4(ip) => self.literal == Some(IpAddr::V4(*ip)),
+            Host::Ipv6(ip) => self.literal == Some(IpAddr::V6(*ip)),
+        }
     }
 
     /// The Host field's value (RFC 9112 §3.2): the port only where it is not the scheme's.
@@ -66,6 +84,15 @@ impl Origin {
         let brackets = matches!(self.literal, Some(IpAddr::V6(_)));
         let host = if brackets { format!("[{}]", self.host) } else { self.host.to_string() };
         if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+/// A host's text, an IPv6 address without brackets, and the address that it may be.
+fn parts_of<S: AsRef<str>>(host: &Host<S>) -> (Box<str>, Option<IpAddr>) {
+    match host {
+        Host::Domain(name) => (name.as_ref().into(), None),
+        Host::Ipv4(ip) => (ip.to_string().into(), Some(IpAddr::V4(*ip))),
+        Host::Ipv6(ip) => (ip.to_string().into(), Some(IpAddr::V6(*ip))),
     }
 }
 
@@ -98,8 +125,12 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) origin: Origin,
+    /// Where it leads in place of its origin.
+    pub(crate) detour: Option<Arc<Origin>>,
     /// Where to connect in place of a lookup.
     pub(crate) resolve: Option<IpAddr>,
+    /// How its sockets are made, where the request says; none: as the reactor's settings say.
+    pub(crate) sockets: Option<Arc<SocketSettings>>,
     /// TLS settings of the request's own; none: the reactor's.
     pub(crate) tls: Option<Arc<TlsSettings>>,
     /// Whether addresses that are not public are refused, where the request says; none: what the
@@ -110,10 +141,29 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// The usual way to an origin.
+    pub(crate) fn to(origin: Origin) -> Self {
+        Self {
+            origin,
+            detour: None,
+            resolve: None,
+            sockets: None,
+            tls: None,
+            deny_private: None,
+            proxy: None,
+        }
+    }
+
+    /// The host and port that are connected to, here or by a proxy.
+    pub(crate) fn target(&self) -> &Origin {
+        self.detour.as_deref().unwrap_or(&self.origin)
+    }
+
     /// The proxy that requests are handed to; none where they go to the origin, through a tunnel
-    /// or without one.
+    /// or without one. One that is handed requests finds their origin itself.
     pub(crate) fn forwarder(&self) -> Option<&Proxy> {
-        self.proxy.as_ref().filter(|proxy| proxy.forwards(self.origin.scheme))
+        let forwards = |proxy: &&Proxy| proxy.forwards(self.origin.scheme) && self.detour.is_none();
+        self.proxy.as_ref().filter(forwards)
     }
 
     /// Whether a connection made for the one may carry a request of the other.
@@ -121,6 +171,8 @@ impl Route {
         Arc::ptr_eq(self, other)
             || (self.origin == other.origin
                 && self.resolve == other.resolve
+                && self.detour == other.detour
+                && self.sockets == other.sockets
                 && self.deny_private == other.deny_private
                 && self.proxy == other.proxy
                 && self.same_tls(other))

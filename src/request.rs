@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use http::Method;
 use url::{Position, Url};
 
+use crate::detour::ConnectTo;
 use crate::error::{Error, Kind, Limit, Phase};
 use crate::field;
 use crate::origin::{Origin, Route, Scheme};
 use crate::proxy::Proxy;
 use crate::settings::{Resolve, Timeouts};
+use crate::socket::SocketSettings;
 use crate::trust::TlsSettings;
 use crate::userinfo::{self, Userinfo, without_userinfo};
 
@@ -91,6 +93,8 @@ pub(crate) struct Choices {
     pub(crate) head_bytes_max: Option<usize>,
     pub(crate) body_bytes_max: Option<u64>,
     pub(crate) resolve: Vec<Resolve>,
+    pub(crate) connect_to: Vec<ConnectTo>,
+    pub(crate) sockets: Option<Arc<SocketSettings>>,
     pub(crate) tls: Option<Arc<TlsSettings>>,
     /// `Some(None)`: no proxy, whatever the settings say.
     pub(crate) proxy: Option<Option<Proxy>>,
@@ -116,7 +120,7 @@ impl Request {
         field::check_method(method).map_err(invalid_request)?;
         let method = Method::from_bytes(method.as_bytes()).map_err(invalid_request)?;
         let credentials = take_credentials(&mut url);
-        let route = Arc::new(route_of(&url, &[])?);
+        let route = Arc::new(route_of(&url)?);
         let parts = Parts {
             method,
             url,
@@ -377,6 +381,29 @@ impl Request {
         self.reroute()
     }
 
+    /// Connects elsewhere, where this request or a redirect of it goes to that host and port. The
+    /// first that was given for them counts; those of the settings come behind. Connections are
+    /// shared only with requests that are led to the same place.
+    #[must_use]
+    pub fn connect_to(mut self, entry: ConnectTo) -> Self {
+        let parts = self.change();
+        parts.choices.connect_to.push(entry);
+        let detour = ConnectTo::first_of(&parts.choices.connect_to, &parts.route.origin);
+        self.led_to(detour)
+    }
+
+    /// How sockets are made for this request and what it is redirected to, in place of
+    /// [`Settings::sockets`](crate::Settings::sockets). Connections are shared only with requests
+    /// that were given equal ones.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Arc<SocketSettings>) -> Self {
+        let parts = self.change();
+        parts.choices.sockets = Some(Arc::clone(&sockets));
+        let route = Route { sockets: Some(sockets), ..(*parts.route).clone() };
+        parts.route = Arc::new(route);
+        self
+    }
+
     /// TLS settings of this request's own. Connections are shared only with requests that
     /// were given the same `Arc`.
     #[must_use]
@@ -494,12 +521,24 @@ impl Request {
 
     fn reroute(mut self) -> Result<Self, Error> {
         let parts = self.change();
-        let route = route_of(&parts.url, &parts.choices.resolve)?;
-        let Choices { tls, deny_private, proxy, .. } = &parts.choices;
-        let (tls, proxy) = (tls.clone(), proxy.clone().flatten());
-        let route = Route { tls, deny_private: *deny_private, proxy, ..route };
+        let route = route_of(&parts.url)?;
+        let Choices { tls, deny_private, proxy, sockets, connect_to, .. } = &parts.choices;
+        let (tls, proxy, sockets) = (tls.clone(), proxy.clone().flatten(), sockets.clone());
+        let detour = ConnectTo::first_of(connect_to, &route.origin);
+        let route = Route { tls, deny_private: *deny_private, proxy, sockets, ..route };
         parts.route = Arc::new(route);
-        Ok(self)
+        Ok(self.led_to(detour))
+    }
+
+    /// The same request led elsewhere, or to its origin. An address given for that place counts.
+    pub(crate) fn led_to(mut self, detour: Option<Origin>) -> Self {
+        let parts = self.change();
+        let route = Route { detour: detour.map(Arc::new), ..(*parts.route).clone() };
+        let Origin { host, port, .. } = route.target();
+        let mut overrides = parts.choices.resolve.iter().rev();
+        let resolve = overrides.find(|entry| entry.matches(host, *port)).map(|it| it.address);
+        parts.route = Arc::new(Route { resolve, ..route });
+        self
     }
 
     /// The same request over another proxy, or over none.
@@ -533,6 +572,8 @@ impl Default for Choices {
             head_bytes_max: None,
             body_bytes_max: None,
             resolve: Vec::new(),
+            connect_to: Vec::new(),
+            sockets: None,
             tls: None,
             proxy: None,
         }
@@ -604,7 +645,7 @@ impl<T: IntoRequest> IntoRequest for Result<T, Error> {
     }
 }
 
-fn route_of(url: &Url, resolve: &[Resolve]) -> Result<Route, Error> {
+fn route_of(url: &Url) -> Result<Route, Error> {
     if Scheme::of(url).is_none() {
         // What looks like a scheme may be a user name.
         let named = if url.as_str().contains('@') { "" } else { url.scheme() };
@@ -614,9 +655,7 @@ fn route_of(url: &Url, resolve: &[Resolve]) -> Result<Route, Error> {
     if origin.port == 0 {
         return Err(invalid_url(url.as_str(), "port 0 cannot be connected to"));
     }
-    let address = resolve.iter().rev().find(|entry| entry.matches(&origin.host, origin.port));
-    let resolve = address.map(|entry| entry.address);
-    Ok(Route { resolve, origin, tls: None, deny_private: None, proxy: None })
+    Ok(Route::to(origin))
 }
 
 /// Takes user name and password out of the URL (RFC 9110 §4.2.4).

@@ -198,7 +198,7 @@ pub struct Stats {
     pub redirects: u32,
     /// How long each phase took.
     pub timings: Timings,
-    /// The address that answered.
+    /// The address that answered: none did, or a socket of the file system.
     pub remote: Option<SocketAddr>,
     /// Whether its connection had carried a request before.
     pub reused: bool,

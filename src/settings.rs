@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::detour::ConnectTo;
 use crate::error::Limit;
 use crate::proxy::Proxies;
+use crate::socket::SocketSettings;
 use crate::trust::TlsSettings;
 use crate::userinfo::netrc::Netrc;
 
@@ -28,6 +30,7 @@ use crate::userinfo::netrc::Netrc;
 /// | `netrc` | none |
 /// | `deny_private` | no |
 /// | `resolver`, `dns_servers`, `resolve` | [`ResolverChoice::Auto`], none, none |
+/// | `connect_to`, `sockets` | none, [`SocketSettings`] |
 /// | `tls` | TLS 1.2 and 1.3, the web's root certificates |
 ///
 /// ```
@@ -111,6 +114,10 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Names that are not looked up.
     pub resolve: Vec<Resolve>,
+    /// What is connected to in place of a URL's host and port: the first that is about it counts.
+    pub connect_to: Vec<ConnectTo>,
+    /// How sockets are made.
+    pub sockets: Arc<SocketSettings>,
     /// Which proxy is taken. Only [`Proxies::from_environment`] reads the environment.
     pub proxies: Proxies,
     /// Whom to trust, and as whom to appear.
@@ -142,6 +149,8 @@ impl Default for Settings {
             resolver: ResolverChoice::Auto,
             dns_servers: Vec::new(),
             resolve: Vec::new(),
+            connect_to: Vec::new(),
+            sockets: Arc::default(),
             proxies: Proxies::default(),
             tls: Arc::default(),
             events_per_wait_max: 1_024,

@@ -4,10 +4,14 @@
 //! built from them, and what is wrong is reported there. Nothing here names the TLS library; a
 //! caller's own configuration of it is carried opaquely.
 
+mod pin;
+
 use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use self::pin::Pin;
 
 /// TLS choices of a client or of a request.
 ///
@@ -33,6 +37,7 @@ pub struct TlsSettings {
     accept_invalid: bool,
     key_log: Option<PathBuf>,
     server_name: Option<String>,
+    pins: Vec<Pin>,
     resumed_servers: usize,
     custom: Option<Custom>,
 }
@@ -72,6 +77,7 @@ impl TlsSettings {
             accept_invalid: false,
             key_log: None,
             server_name: None,
+            pins: Vec::new(),
             resumed_servers: RESUMED_SERVERS,
             custom: None,
         }
@@ -143,6 +149,16 @@ impl TlsSettings {
         self
     }
 
+    /// Wants a public key of the server's: that of its own certificate must be one of those pinned
+    /// here, beside all else that is asked of a certificate; where any is accepted, this is all
+    /// that is, and the server must hold the key. One that is not ends the fetch with
+    /// [`Kind::Certificate`](crate::Kind::Certificate). Of an https proxy it is not wanted.
+    #[must_use]
+    pub fn add_pin(mut self, pin: Pin) -> Self {
+        self.pins.push(pin);
+        self
+    }
+
     /// How many servers' sessions are remembered for resumption; 0 turns resumption off. The
     /// default is 1,024. Memory is taken as servers are met: some kilobytes each.
     #[must_use]
@@ -176,6 +192,11 @@ impl TlsSettings {
         self.server_name.as_deref()
     }
 
+    /// The public keys of which a server must have one; none: any.
+    pub fn pins(&self) -> &[Pin] {
+        &self.pins
+    }
+
     /// How many servers' sessions are remembered.
     pub fn resumed_servers(&self) -> usize {
         self.resumed_servers
@@ -188,7 +209,16 @@ impl TlsSettings {
             || self.identity.is_some()
             || self.key_log.is_some()
             || self.server_name.is_some()
+            || !self.pins.is_empty()
             || self.custom.is_some()
+    }
+
+    /// The same for a proxy, which has another name and another key than the servers behind it.
+    pub(crate) fn for_proxies(self: &Arc<Self>) -> Arc<Self> {
+        if self.server_name.is_none() && self.pins.is_empty() {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { server_name: None, pins: Vec::new(), ..Self::clone(self) })
     }
 
     pub(crate) fn added(&self) -> &[Authority] {
@@ -227,6 +257,7 @@ impl fmt::Debug for TlsSettings {
             .field("accept_invalid_certificates", &self.accept_invalid)
             .field("key_log", &self.key_log)
             .field("server_name", &self.server_name)
+            .field("pins", &self.pins)
             .field("resumed_servers", &self.resumed_servers)
             .field("custom", &self.custom.is_some())
             .finish()

@@ -39,7 +39,17 @@ impl Userinfo {
 
 /// The credentials of scheme Basic (RFC 7617).
 pub(crate) fn basic(user: &[u8], password: &[u8]) -> String {
-    format!("Basic {}", BASE64.encode([user, b":", password].concat()))
+    format!("Basic {}", base64_encoded(&[user, b":", password].concat()))
+}
+
+/// RFC 4648 §4, with padding.
+pub(crate) fn base64_encoded(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// The bytes of such a text.
+pub(crate) fn base64_decoded(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text).ok()
 }
 
 /// The text without what may be user information, which a `@` ends.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use whippet::Resolve;
+use whippet::{ConnectTo, Resolve};
 
 use super::USAGE_EXIT;
 use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
@@ -110,6 +110,25 @@ pub(crate) struct Args {
     /// Connect to ADDR where a URL says HOST and PORT; may be given again
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = values::resolve)]
     pub(crate) resolve: Vec<Resolve>,
+    /// Connect to HOST2 and PORT2 where a URL says HOST1 and PORT1, each of which may be empty; may
+    /// be given again
+    #[arg(long, value_name = "HOST1:PORT1:HOST2:PORT2", value_parser = values::connect_to)]
+    pub(crate) connect_to: Vec<ConnectTo>,
+    /// Connect to the socket at PATH, whatever host a URL says
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["demo", "proxy", "deny_private"])]
+    pub(crate) unix_socket: Option<PathBuf>,
+    /// Connect through this network interface, or from this address; may be given again
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub(crate) interface: Vec<String>,
+    /// Have silent connections probed after and every SECONDS, nine times [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub(crate) keepalive_time: Option<Seconds>,
+    /// Give up connections where nothing is acknowledged for SECONDS [default: the system's]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub(crate) tcp_user_timeout: Option<Seconds>,
+    /// Let the kernel gather small writes
+    #[arg(long)]
+    pub(crate) no_tcp_nodelay: bool,
     /// Name servers to ask in place of the system's
     #[arg(long, value_name = "ADDR[:PORT],…", value_parser = values::servers)]
     pub(crate) dns_servers: Option<Servers>,
@@ -125,6 +144,20 @@ pub(crate) struct Args {
     /// Accept any certificate: anyone in between can read and change everything
     #[arg(short = 'k', long)]
     pub(crate) insecure: bool,
+
+    /// The public key that servers must have: sha256//BASE64 of it, several with ; between them, or
+    /// a file with one (PEM or DER)
+    #[arg(long = "pinnedpubkey", value_name = "HASHES|FILE")]
+    pub(crate) pinned_keys: Option<String>,
+    /// Ask for, and verify, this name in place of the URL's host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_name: Option<String>,
+    /// TLS 1.2 or later: the default
+    #[arg(long = "tlsv1.2")]
+    pub(crate) tls12: bool,
+    /// TLS 1.3 or later
+    #[arg(long = "tlsv1.3")]
+    pub(crate) tls13: bool,
 
     /// Connect to no private, loopback, link-local or otherwise special address, at any redirect
     #[arg(long, conflicts_with = "demo")]
@@ -256,7 +289,10 @@ mod tests {
         for (words, named) in [
             ("--nope u", "--nope"),
             ("--proxy x://y u", "--proxy"),
-            ("--unix-socket x u", "--unix-socket"),
+            ("--unix-socket", "--unix-socket"),
+            ("--unix-socket x --deny-private u", "--unix-socket"),
+            ("--unix-socket x --demo", "--unix-socket"),
+            ("--connect-to a:80 u", "--connect-to"),
             ("-m x u", "--max-time"),
             ("-m -1 u", "-1"),
             ("-c 0 u", "--concurrency"),

@@ -7,7 +7,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `cli`, `values` | the command line and what its values may be |
-//! | `setup` | the reactor's settings and the jobs' defaults, out of the command line |
+//! | `setup`, `sockets` | the reactor's settings and the jobs' defaults, out of the command line |
 //! | `lines`, `stdio`, `source`, `jobs` | bytes in, lines, jobs, requests |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
 //! | `record`, `output` | results as text, and their way out |
@@ -32,6 +32,7 @@ mod record;
 mod run;
 mod setup;
 mod signals;
+mod sockets;
 mod source;
 mod stdio;
 mod summary;

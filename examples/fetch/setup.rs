@@ -17,6 +17,7 @@ use super::cookies::Cookies;
 use super::demo::Demo;
 use super::files::Files;
 use super::jobs::{Auth, Defaults};
+use super::sockets::{demanding, sockets_of};
 use super::source::{Format, name_of};
 use super::values::{Cookie, ProxyChoice, Seconds, Secret};
 
@@ -151,6 +152,8 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     // The program has a bound of its own.
     settings.waiting_requests_max = usize::MAX;
     settings.resolve = args.resolve.clone();
+    settings.connect_to = args.connect_to.clone();
+    settings.sockets = Arc::new(sockets_of(args));
     if let Some(servers) = &args.dns_servers {
         settings.dns_servers = servers.0.clone();
     }
@@ -221,7 +224,7 @@ fn tls_of(args: &Args) -> Result<TlsSettings, String> {
     if args.insecure {
         tls = tls.danger_accept_invalid_certificates(true);
     }
-    Ok(tls)
+    demanding(args, tls)
 }
 
 fn tls_files(args: &Args) -> String {
@@ -360,6 +363,9 @@ mod tests {
             ("-d @/nowhere u", "--data @/nowhere"),
             ("--netrc-file /nowhere u", "--netrc-file /nowhere"),
             ("-d @- -i -", "--data @-"),
+            ("--pinnedpubkey /nowhere u", "--pinnedpubkey /nowhere"),
+            ("--pinnedpubkey /dev/null u", "no PUBLIC KEY"),
+            ("--pinnedpubkey sha256//x u", "--pinnedpubkey: a pin is"),
         ] {
             let line = plan(words).err().unwrap();
             assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use whippet::url::Url;
-use whippet::{Proxy, Request, Resolve};
+use whippet::{ConnectTo, Proxy, Request, Resolve};
 
 /// A header's name and value.
 pub(crate) type Header = (String, String);
@@ -149,6 +149,11 @@ pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
     let (more_host, rest) = rest.split_once(':').ok_or_else(wanted)?;
     let (port, address) = rest.split_once(':').ok_or_else(wanted)?;
     resolve_to(&format!("{after_host}{more_host}:{port}"), address)
+}
+
+/// `HOST1:PORT1:HOST2:PORT2`.
+pub(crate) fn connect_to(text: &str) -> Result<ConnectTo, String> {
+    ConnectTo::new(text).map_err(|error| error.to_string())
 }
 
 /// `HOST:PORT`, and the address to connect to.

@@ -19,6 +19,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::socket::{Peer, SocketSettings};
+
 /// What a socket's events carry back: chosen by the reactor, opaque here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token(pub u64);
@@ -78,7 +80,7 @@ pub struct SystemAnswer {
 
 /// The outside world. Only [`Self::wait`] may block.
 pub trait Net {
-    /// A TCP socket.
+    /// A socket that carries a stream: TCP's, or one of the file system.
     type Stream;
     /// A UDP socket connected to one peer, from a random port.
     type Datagram;
@@ -86,6 +88,20 @@ pub trait Net {
     /// Begins to connect. The stream is registered; [`Readiness::WRITABLE`] tells that the
     /// attempt ended, [`Self::take_error`] how.
     fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<Self::Stream>;
+    /// The same for a socket that is made by `settings`, and to a socket of the file system. Where
+    /// a network does not say otherwise, it knows no such settings, and no such sockets.
+    fn connect_by(
+        &mut self,
+        to: Peer<'_>,
+        settings: &SocketSettings,
+        token: Token,
+    ) -> io::Result<Self::Stream> {
+        let _ = settings;
+        match to {
+            Peer::Address(to) => self.connect(to, token),
+            Peer::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
     /// Reads at most `into.len()` bytes; `Ok(0)` is EOF where `into` is not empty.
     fn read(&mut self, stream: &mut Self::Stream, into: &mut [u8]) -> io::Result<usize>;
     /// Writes a prefix of `bytes` and says how long it is.

@@ -3,7 +3,9 @@
 //!
 //! In go the calls of [`Net`], out come sockets, readiness and bytes. A connection costs `socket`,
 //! `setsockopt` (TCP_NODELAY), `connect` and one `epoll_ctl`; closing its descriptor takes it out
-//! of the poll.
+//! of the poll. What other choices cost is in [`options`].
+
+mod options;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,9 +18,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Interest, Poll, Waker};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Net, Readiness, ResolverFiles, SystemAnswer, Token};
+use crate::socket::{Peer, SocketSettings};
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("whippet needs a 64-bit target: its socket tokens are 64 bits, the poll's a usize");
@@ -36,7 +39,8 @@ pub struct OsNet {
     helper: Option<Helper>,
 }
 
-/// A TCP socket of [`OsNet`].
+/// A socket of [`OsNet`] that carries a stream. One of the file system is in the same wrapper: a
+/// descriptor is read and written by the same calls, whatever is at its other end.
 #[derive(Debug)]
 pub struct OsStream(mio::net::TcpStream);
 
@@ -59,6 +63,18 @@ impl OsNet {
             helper: None,
         })
     }
+
+    /// Begins to connect, and registers.
+    fn begin(&mut self, socket: Socket, to: &SockAddr, token: Token) -> io::Result<OsStream> {
+        match socket.connect(to) {
+            Err(error) if !is_in_progress(&error, to) => return Err(error),
+            _ => {}
+        }
+        let mut stream = mio::net::TcpStream::from_std(TcpStream::from(socket));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, poll_token(token), both)?;
+        Ok(OsStream(stream))
+    }
 }
 
 #[cfg(unix)]
@@ -80,16 +96,31 @@ impl Net for OsNet {
     type Datagram = OsDatagram;
 
     fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<OsStream> {
-        let socket = open_stream(Domain::for_address(to))?;
+        let socket = open_stream(Domain::for_address(to), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
-        match socket.connect(&to.into()) {
-            Err(error) if !is_in_progress(&error) => return Err(error),
-            _ => {}
+        self.begin(socket, &to.into(), token)
+    }
+
+    fn connect_by(
+        &mut self,
+        to: Peer<'_>,
+        settings: &SocketSettings,
+        token: Token,
+    ) -> io::Result<OsStream> {
+        match to {
+            Peer::Address(to) => {
+                let socket = open_stream(Domain::for_address(to), Some(Protocol::TCP))?;
+                options::apply(&socket, to, settings)?;
+                self.begin(socket, &to.into(), token)
+            }
+            #[cfg(unix)]
+            Peer::Unix(path) => {
+                let to = SockAddr::unix(path)?;
+                self.begin(open_stream(Domain::UNIX, None)?, &to, token)
+            }
+            #[cfg(not(unix))]
+            Peer::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
-        let mut stream = mio::net::TcpStream::from_std(TcpStream::from(socket));
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, poll_token(token), both)?;
-        Ok(OsStream(stream))
     }
 
     fn read(&mut self, stream: &mut OsStream, into: &mut [u8]) -> io::Result<usize> {
@@ -261,7 +292,7 @@ fn poll_token(token: Token) -> mio::Token {
     mio::Token(usize::try_from(token.0).unwrap_or(usize::MAX))
 }
 
-/// A TCP socket that does not block, by one system call.
+/// A socket that does not block, by one system call.
 #[cfg(any(
     target_os = "android",
     target_os = "dragonfly",
@@ -271,11 +302,11 @@ fn poll_token(token: Token) -> mio::Token {
     target_os = "netbsd",
     target_os = "openbsd",
 ))]
-fn open_stream(domain: Domain) -> io::Result<Socket> {
-    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+fn open_stream(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
+    Socket::new(domain, Type::STREAM.nonblocking(), protocol)
 }
 
-/// A TCP socket that does not block.
+/// A socket that does not block.
 #[cfg(not(any(
     target_os = "android",
     target_os = "dragonfly",
@@ -285,16 +316,18 @@ fn open_stream(domain: Domain) -> io::Result<Socket> {
     target_os = "netbsd",
     target_os = "openbsd",
 )))]
-fn open_stream(domain: Domain) -> io::Result<Socket> {
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+fn open_stream(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, protocol)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
 /// Whether a connect that does not block has begun. The standard library has no stable name for
-/// this kind of error.
-fn is_in_progress(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
+/// this kind of error. To a socket of the file system, `WouldBlock` says that its list of those
+/// who wait is full, and nothing has begun (connect(2)).
+fn is_in_progress(error: &io::Error, to: &SockAddr) -> bool {
+    let would_block = error.kind() == io::ErrorKind::WouldBlock;
+    error.raw_os_error() == Some(EINPROGRESS) || (would_block && !to.is_unix())
 }
 
 /// Repeats `call` while a signal interrupts it.

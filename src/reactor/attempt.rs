@@ -13,16 +13,19 @@ use super::fetch::{FetchKey, Outcome, Stage};
 use super::memory::Flow;
 use super::reading::Focus;
 use super::{Reactor, Timer};
+use crate::detour::ConnectTo;
 use crate::error::{Error, Kind, Limit, Phase as ErrorPhase, Tried};
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::net::Net;
+use crate::origin::Route;
 use crate::policy::auth;
 use crate::policy::redirect::{self, Next, Rules};
 use crate::policy::retry::{self, Attempt};
 use crate::proxy::Proxies;
 use crate::request::Request;
 use crate::response::Hop;
+use crate::settings::Settings;
 use crate::wire::http1::head::Head;
 use crate::wire::http1::reuse::CloseReason;
 
@@ -123,7 +126,7 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let before = fetch.request.clone();
         match redirected(&before, next) {
-            Ok(request) => fetch.request = routed(request, &self.settings.proxies),
+            Ok(request) => fetch.request = routed(request, &self.settings),
             Err(error) => return self.fail(key, error),
         }
         let (url, method) = (before.url().clone(), before.method().clone());
@@ -225,8 +228,31 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// The request with the proxy that the settings want for it, where it says nothing of its own.
-pub(super) fn routed(request: Request, proxies: &Proxies) -> Request {
+/// The request on the way that the settings want for it, where it says nothing of its own.
+pub(super) fn routed(request: Request, settings: &Settings) -> Request {
+    let request = if settings.connect_to.is_empty() { request } else { led(request, settings) };
+    let request = proxied(request, &settings.proxies);
+    // Whatever leads over a socket of the file system has no proxy in between.
+    let leads_over_path = |route: &Route| {
+        let sockets = route.sockets.as_deref().unwrap_or(&settings.sockets);
+        sockets.unix_socket().is_some()
+    };
+    let route = &request.parts.route;
+    let is_bypassed = route.proxy.is_some() && leads_over_path(route);
+    if is_bypassed { request.routed_by(None) } else { request }
+}
+
+fn led(request: Request, settings: &Settings) -> Request {
+    let parts = &request.parts;
+    if parts.choices.connect_to.iter().any(|entry| entry.of(&parts.route.origin).is_some()) {
+        return request;
+    }
+    let detour = ConnectTo::first_of(&settings.connect_to, &parts.route.origin);
+    let is_known = detour.as_ref() == parts.route.detour.as_deref();
+    if is_known { request } else { request.led_to(detour) }
+}
+
+fn proxied(request: Request, proxies: &Proxies) -> Request {
     if proxies.is_empty() || request.parts.choices.proxy.is_some() {
         return request;
     }
@@ -481,7 +507,7 @@ impl<N: Net> Reactor<N> {
                 if let Some(winner) = later.first() {
                     return (winner.opening_phase(), Vec::new());
                 }
-                let unanswered = connecting.iter().map(|dial| dial.remote);
+                let unanswered = connecting.iter().filter_map(|dial| dial.remote);
                 let tried = unanswered.map(|at| Tried::abandoned(at, "gave no answer in time"));
                 return (ErrorPhase::Connect, tried.collect());
             }

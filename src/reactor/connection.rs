@@ -35,7 +35,8 @@ pub(crate) struct Connection<S> {
     pub(crate) stream: S,
     pub(crate) phase: Phase,
     pub(crate) route: Arc<Route>,
-    pub(crate) remote: SocketAddr,
+    /// None: a socket of the file system.
+    pub(crate) remote: Option<SocketAddr>,
     /// What must still be asked of a proxy before the origin is at the other end.
     pub(super) tunnel: Option<Tunnel>,
     /// With the origin; with the proxy as long as that is at the other end.
@@ -164,7 +165,12 @@ pub(super) enum Ending {
 }
 
 impl<S> Connection<S> {
-    pub(crate) fn new(stream: S, route: Arc<Route>, remote: SocketAddr, fetch: FetchKey) -> Self {
+    pub(crate) fn new(
+        stream: S,
+        route: Arc<Route>,
+        remote: Option<SocketAddr>,
+        fetch: FetchKey,
+    ) -> Self {
         Self {
             stream,
             phase: Phase::Connecting { dialled_for: Some(fetch) },

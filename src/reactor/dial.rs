@@ -22,6 +22,7 @@ use crate::net::{Net, Token};
 use crate::origin::{Origin, Route};
 use crate::policy::address::private_range;
 use crate::proxy::{Proxy, ProxyProtocol};
+use crate::socket::Peer;
 use crate::trust::TlsSettings;
 use crate::wire::dns::DnsError;
 use crate::wire::http1::reuse::CloseReason;
@@ -72,7 +73,10 @@ impl<N: Net> Reactor<N> {
 
     /// Begins with the origin's addresses, unless a proxy finds them.
     fn find_addresses(&mut self, key: FetchKey, route: &Route) {
-        let origin = &route.origin;
+        if self.sockets_of(route).unix_socket().is_some() {
+            return self.dial_path(key, route);
+        }
+        let target = route.target();
         if route.proxy.as_ref().is_some_and(|proxy| !proxy.protocol().wants_address()) {
             return match self.denied_to_proxy(route) {
                 Some(error) => self.cannot_dial(key, error),
@@ -81,10 +85,10 @@ impl<N: Net> Reactor<N> {
         }
         let known = route.resolve.or_else(|| {
             let mut overrides = self.settings.resolve.iter().rev();
-            let entry = overrides.find(|entry| entry.matches(&origin.host, origin.port))?;
+            let entry = overrides.find(|entry| entry.matches(&target.host, target.port))?;
             Some(entry.address)
         });
-        self.look_up(key, Sought::Origin, &origin.host, known.or(origin.literal));
+        self.look_up(key, Sought::Origin, &target.host, known.or(target.literal));
     }
 
     /// `told`: the address that it will be told.
@@ -153,18 +157,18 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get(key) else { return };
         let route = &fetch.request.parts.route;
         let proxy = route.proxy.as_ref().filter(|_| matches!(sought, Sought::Proxy(_)));
-        let error = dns_error(&route.origin, proxy, error);
+        let error = dns_error(route.target(), proxy, error);
         self.cannot_dial(key, error);
     }
 
     /// The attempt has failed before it came to a socket.
-    fn cannot_dial(&mut self, key: FetchKey, error: Error) {
+    pub(super) fn cannot_dial(&mut self, key: FetchKey, error: Error) {
         // The fetch holds a slot, which only a stage gives back.
         self.begin_race(key, Arc::new([]), None);
         self.attempt_failed(key, error, Sent::Maybe);
     }
 
-    fn denies_private(&self, route: &Route) -> bool {
+    pub(super) fn denies_private(&self, route: &Route) -> bool {
         route.deny_private.unwrap_or(self.settings.deny_private)
     }
 
@@ -179,7 +183,7 @@ impl<N: Net> Reactor<N> {
         }
         let is_public = |ip: &IpAddr| private_range(*ip).is_none();
         let public: Arc<[IpAddr]> = addresses.iter().copied().filter(is_public).collect();
-        if public.is_empty() { Err(denied_error(&route.origin, &addresses)) } else { Ok(public) }
+        if public.is_empty() { Err(denied_error(route.target(), &addresses)) } else { Ok(public) }
     }
 
     /// Where a proxy finds the origin's addresses, nobody here can judge them.
@@ -187,8 +191,8 @@ impl<N: Net> Reactor<N> {
         if !self.denies_private(route) {
             return None;
         }
-        let Some(literal) = route.origin.literal else {
-            let host = &route.origin.host;
+        let Some(literal) = route.target().literal else {
+            let host = &route.target().host;
             let what = format!("the proxy would resolve {host}, to addresses not known here");
             return Some(Error::new(Kind::Denied, ErrorPhase::Connect, what));
         };
@@ -198,10 +202,10 @@ impl<N: Net> Reactor<N> {
     /// Dials the origin, or the proxy before it, which will be told an address or a name.
     fn dial(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>, told: Option<IpAddr>) {
         let Some(fetch) = self.fetches.get(key) else { return };
-        let Route { proxy, origin, .. } = &*fetch.request.parts.route;
-        let tunnel = match proxy {
-            Some(proxy) if !proxy.forwards(origin.scheme) => {
-                Tunnel::new(proxy, origin, told).map(Some)
+        let route = &*fetch.request.parts.route;
+        let tunnel = match &route.proxy {
+            Some(proxy) if route.forwarder().is_none() => {
+                Tunnel::new(proxy, route.target(), told).map(Some)
             }
             _ => Ok(None),
         };
@@ -214,10 +218,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn begin_race(&mut self, key: FetchKey, addresses: Arc<[IpAddr]>, tunnel: Option<Tunnel>) {
+    pub(super) fn begin_race(
+        &mut self,
+        key: FetchKey,
+        addresses: Arc<[IpAddr]>,
+        tunnel: Option<Tunnel>,
+    ) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let route = &fetch.request.parts.route;
-        let port = route.proxy.as_ref().map_or(route.origin.port, Proxy::port);
+        let port = route.proxy.as_ref().map_or(route.target().port, Proxy::port);
         let was_listed = matches!(fetch.stage, Stage::Resolving(..));
         let race = Race { addresses, port, tunnel, next: 0, dials: Vec::new(), stagger: None };
         fetch.stage.go(Stage::Dialling(Box::new(race)));
@@ -249,10 +258,16 @@ impl<N: Net> Reactor<N> {
             let Some(fetch) = self.fetches.get_mut(key) else { return };
             let net = &mut self.net;
             let route = &fetch.request.parts.route;
+            let sockets = route.sockets.as_deref().unwrap_or(&self.settings.sockets);
             let Stage::Dialling(race) = &fetch.stage else { return };
             let dialled = self.connections.insert_with(|connection| {
-                let stream = net.connect(address, Token(connection.to_bits()))?;
-                let mut connection = Connection::new(stream, Arc::clone(route), address, key);
+                let token = Token(connection.to_bits());
+                let stream = if sockets.is_usual() {
+                    net.connect(address, token)
+                } else {
+                    net.connect_by(Peer::Address(address), sockets, token)
+                }?;
+                let mut connection = Connection::new(stream, Arc::clone(route), Some(address), key);
                 connection.tunnel.clone_from(&race.tunnel);
                 Ok::<_, io::Error>(connection)
             });
@@ -279,13 +294,13 @@ impl<N: Net> Reactor<N> {
         let orphan = |key: &ConnectionKey| connections.get(*key).filter(|it| it.is_orphan());
         orphans.retain(|key| orphan(key).is_some());
         let at = orphans.iter().position(|key| {
-            orphan(key).is_some_and(|it| it.remote == address && it.route.shares_with(route))
+            orphan(key).is_some_and(|it| it.remote == Some(address) && it.route.shares_with(route))
         })?;
         Some(orphans.remove(at))
     }
 
     /// A socket begins to race for a fetch. One that has connected before wins at once.
-    fn join_race(&mut self, key: FetchKey, connection_key: ConnectionKey) {
+    pub(super) fn join_race(&mut self, key: FetchKey, connection_key: ConnectionKey) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let Stage::Dialling(race) = &mut fetch.stage else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
@@ -317,18 +332,18 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A socket could not connect.
-    pub(super) fn dial_failed(&mut self, key: ConnectionKey, error: &io::Error) {
+    pub(super) fn dial_failed(&mut self, key: ConnectionKey, error: io::Error) {
         let Some(connection) = self.connections.get(key) else { return };
         let remote = connection.remote;
         let Phase::Connecting { dialled_for } = connection.phase else { return };
         self.close(key, CloseReason::Failed);
         let Some(fetch_key) = dialled_for else { return };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
-        fetch.tried.push(Tried::failed(remote, error));
-        if let Stage::Dialling(race) = &mut fetch.stage {
-            race.dials.retain(|dial| *dial != key);
-            self.dial_next(fetch_key);
-        }
+        let Stage::Dialling(race) = &mut fetch.stage else { return };
+        race.dials.retain(|dial| *dial != key);
+        let Some(remote) = remote else { return self.path_failed(fetch_key, error) };
+        fetch.tried.push(Tried::failed(remote, &error));
+        self.dial_next(fetch_key);
     }
 
     /// A socket that had connected could not be made ready for requests.
@@ -349,7 +364,7 @@ impl<N: Net> Reactor<N> {
                 Error::new(Kind::Proxy, ErrorPhase::Connect, what).passing()
             }
             None => {
-                let what = format!("could not connect to {}", route.origin);
+                let what = format!("could not connect to {}", route.target());
                 Error::new(Kind::Connect, ErrorPhase::Connect, what)
             }
         };
@@ -362,8 +377,8 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.stats.timings.connect = fetch.lap(now);
-        if let Some(connection) = self.connections.get(winner) {
-            self.reachable.note(connection.remote);
+        if let Some(remote) = self.connections.get(winner).and_then(|winner| winner.remote) {
+            self.reachable.note(remote);
         }
         let Stage::Dialling(race) = &mut fetch.stage else { return };
         if let Some(stagger) = race.stagger.take() {
@@ -517,9 +532,13 @@ impl Reachable {
     /// where the family has worked before.
     fn are_sockets_short(&self, address: SocketAddr, error: &io::Error) -> bool {
         let has_worked = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
-        matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+        are_descriptors_short(error)
             || (error.kind() == io::ErrorKind::AddrNotAvailable && has_worked)
     }
+}
+
+pub(super) fn are_descriptors_short(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 /// The same on every system that mio knows.

@@ -181,7 +181,7 @@ impl<N: Net> Reactor<N> {
             debug_assert!(false, "the slots bound the exchanges");
             return;
         };
-        fetch.stats.remote = Some(connection.remote);
+        fetch.stats.remote = connection.remote;
         fetch.stats.reused = connection.served > 0;
         fetch.phase_began = now;
         for limit in [Limit::Dns, Limit::Connect, Limit::Proxy, Limit::Tls] {

@@ -19,6 +19,7 @@ mod fetch;
 mod idle;
 pub(crate) mod memory;
 mod opening;
+mod path;
 mod pool;
 mod reading;
 mod receiving;
@@ -102,6 +103,7 @@ pub struct Reactor<N: Net = OsNet> {
     settings: Settings,
     /// TLS configurations by the settings they were made of; most programs have one.
     tls: Vec<(Arc<TlsSettings>, Config)>,
+    proxies_tls: Arc<TlsSettings>,
 
     fetches: Arena<Fetch>,
     exchanges: Arena<Exchange>,
@@ -219,6 +221,7 @@ impl<N: Net> Reactor<N> {
         let mut reactor = Self {
             net,
             tls: Vec::new(),
+            proxies_tls: settings.tls.for_proxies(),
             fetches: Arena::with_capacity(0),
             exchanges: Arena::with_capacity(0),
             connections: Arena::with_capacity(0),
@@ -287,7 +290,7 @@ impl<N: Net> Reactor<N> {
         let Some(room) = self.pool.room(&request.parts.route.origin) else {
             return Err(Box::new(Full { request }));
         };
-        let request = routed(request, &self.settings.proxies);
+        let request = routed(request, &self.settings);
         let deadline = request.parts.choices.deadline;
         let has_queue_limit = request.parts.choices.timeouts.get(Limit::Queue).is_some()
             || self.settings.timeouts.get(Limit::Queue).is_some();

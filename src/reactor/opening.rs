@@ -31,7 +31,7 @@ impl<N: Net> Reactor<N> {
             None
         };
         match error {
-            Some(error) => self.dial_failed(key, &error),
+            Some(error) => self.dial_failed(key, error),
             None => self.connected(key),
         }
     }
@@ -46,7 +46,7 @@ impl<N: Net> Reactor<N> {
         }
         match &route.proxy {
             Some(proxy) if proxy.protocol() == ProxyProtocol::Https => {
-                let settings = Arc::clone(&self.settings.tls);
+                let settings = Arc::clone(&self.proxies_tls);
                 let config = self.tls_of(&settings);
                 self.shake_hands(key, config, proxy.host());
             }

@@ -3,6 +3,7 @@
 tls.py FETCH        FETCH is the program; each case is one server and one fetch, retries allowed
 """
 
+import base64
 import itertools
 import json
 import os
@@ -206,6 +207,26 @@ def handshakes(root, other):
     return cases
 
 
+def pins(root):
+    """Name, the server's arguments, the program's, and the outcome: keys as openssl hashes them."""
+    cases = []
+    for kind in ("ec", "p384", "rsa"):
+        leaf = root.leaf(kind=kind)
+        public, der = f"{leaf[3]}.public", f"{leaf[3]}.der"
+        openssl("pkey", "-in", leaf[3], "-pubout", "-out", public)
+        openssl("pkey", "-in", leaf[3], "-pubout", "-outform", "DER", "-out", der)
+        openssl("dgst", "-sha256", "-binary", "-out", "hash", der)
+        with open("hash", "rb") as file:
+            pin = "sha256//" + base64.b64encode(file.read()).decode()
+        other = "sha256//" + base64.b64encode(bytes(32)).decode()
+        cases += [
+            (f"its key is pinned, {kind}", leaf, ["--pinnedpubkey", f"{other};{pin}"], None),
+            (f"its key's file is pinned, {kind}", leaf, ["--pinnedpubkey", public], None),
+            (f"another key is pinned, {kind}", leaf, ["--pinnedpubkey", other], [pin, other]),
+        ]
+    return cases
+
+
 def ends(root):
     """Name, the server's arguments, the file that is asked for, the error's kind, and the words."""
     return [
@@ -295,6 +316,8 @@ def main():
                 checker.check(f"{name}, {version}", server_of, host, [], "certificate", words)
         for name, server, more, words in handshakes(root, other):
             checker.check(name, server, HOST, more, "tls", words)
+        for name, server, more, words in pins(root):
+            checker.check(name, server, HOST, more, "certificate", words)
         for name, server, path, kind, words in ends(root):
             checker.check(name, server, HOST, [], kind, words, path)
         os.chdir("/")

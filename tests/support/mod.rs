@@ -17,6 +17,8 @@ mod proxy;
 mod relay;
 mod reply;
 mod request;
+#[cfg(unix)]
+mod unix;
 
 pub(crate) use authority::{Authority, Presented};
 pub(crate) use certificates::{TlsSetup, ca_der, ca_pem, client_identity, client_identity_with};
@@ -28,3 +30,5 @@ pub(crate) use proxy::{Asked, ProxyServer, ProxySetup};
 pub(crate) use relay::{Relay, Towards};
 pub(crate) use reply::{Action, Reply, chunked, ok, redirect, response, status};
 pub(crate) use request::Seen;
+#[cfg(unix)]
+pub(crate) use unix::Door;

@@ -20,6 +20,7 @@ use rustls::{
     SupportedProtocolVersion, WantsVerifier, version,
 };
 
+use super::pinned::Pinned;
 use crate::trust::{Authority, Identity, MinVersion, Roots, TlsSettings};
 
 /// What sessions with the same trust share, the memory of resumable sessions among it.
@@ -36,6 +37,11 @@ impl Config {
     /// Parses and checks everything that `settings` hold; opens the key log.
     pub(crate) fn new(settings: &TlsSettings) -> Result<Self, SetupError> {
         let client = match settings.custom() {
+            Some(_) if !settings.pins().is_empty() => {
+                let what =
+                    "public keys cannot be pinned beside a rustls configuration of one's own";
+                return Err(SetupError::new(what));
+            }
             Some(custom) => adapt(custom.clone().downcast().map_err(|_| {
                 SetupError::new("the custom TLS configuration is not one of rustls")
             })?),
@@ -70,8 +76,8 @@ impl Eq for Config {}
 
 impl TlsSettings {
     /// Uses the caller's own configuration of rustls, whatever its provider, verifier and session
-    /// store. Of the other settings only [`Self::with_server_name`] still counts. ALPN is set to
-    /// `http/1.1`, and early data is turned off.
+    /// store. Of the other settings only [`Self::with_server_name`] still counts, and pins cannot
+    /// be given beside it. ALPN is set to `http/1.1`, and early data is turned off.
     #[must_use]
     pub fn with_client_config(self, config: Arc<ClientConfig>) -> Self {
         self.with_custom(config)
@@ -174,6 +180,10 @@ fn with_verifier(
             Roots::OnlyAdded => webpki_verifier(RootCertStore::empty(), added, provider)?,
             Roots::Native => native_verifier(added, provider)?,
         }
+    };
+    let verifier = match settings.pins() {
+        [] => verifier,
+        pins => Arc::new(Pinned::new(verifier, pins, provider)),
     };
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }

@@ -13,6 +13,8 @@ use rustls::{
     PeerIncompatible, PeerMisbehaved,
 };
 
+use super::pinned::Unpinned;
+
 /// A session that failed, or that could not begin.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsError {
@@ -113,7 +115,10 @@ fn explain_certificate(e: &CertificateError) -> Cow<'static, str> {
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the certificate has a signature or a key of a kind that is not supported".into()
         }
-        E::Other(detail) => explain_verifier(&detail.to_string()),
+        E::Other(detail) => match detail.0.downcast_ref::<Unpinned>() {
+            Some(unpinned) => unpinned.to_string().into(),
+            None => explain_verifier(&detail.to_string()),
+        },
         other => words(&other.to_string()).into(),
     }
 }

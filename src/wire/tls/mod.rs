@@ -7,6 +7,7 @@
 
 mod config;
 mod fault;
+mod pinned;
 mod session;
 #[cfg(all(test, any(feature = "ring", feature = "aws-lc-rs")))]
 mod tests;
