@@ -20,6 +20,7 @@ use rustls::{
     SupportedProtocolVersion, WantsVerifier, version,
 };
 
+use super::fault::TlsError;
 use crate::trust::{Authority, Identity, MinVersion, Roots, TlsSettings};
 
 /// What sessions with the same trust share, the memory of resumable sessions among it.
@@ -265,7 +266,9 @@ fn with_identity(
         rustls::Error::InconsistentKeys(_) => {
             SetupError::new("client key: it is not the key of the client certificate")
         }
-        rustls::Error::InvalidCertificate(e) => SetupError::new(format!("client certificate: {e}")),
+        rustls::Error::InvalidCertificate(_) => {
+            SetupError::new(format!("client certificate: {}", TlsError::from(e)))
+        }
         other => SetupError::new(format!("client key: {other}")),
     })
 }
