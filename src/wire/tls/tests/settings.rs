@@ -55,10 +55,7 @@ fn bad_client_certificates_are_named_without_quoting_them() {
 fn a_client_certificate_of_an_old_version_is_said_to_be_one() {
     let (chain, key) = (OLD_CERTIFICATE.as_bytes(), OLD_KEY.as_bytes());
     let old = TlsSettings::new().with_client_certificate(chain, key);
-    assert_eq!(
-        complaint(&old),
-        "client certificate: the certificate is not of version 3 of X.509"
-    );
+    assert_eq!(complaint(&old), "client certificate: the certificate is not of version 3 of X.509");
 }
 
 /// A private key's bytes, and the same as they are printed in its PEM.
