@@ -110,6 +110,32 @@ start_nginx() {
     return 1
 }
 
+# start_httpd CONFIGURATION: Apache httpd with what is in $work/httpd. Where the port was taken
+# meanwhile, it ends, and another is tried.
+start_httpd() {
+    local attempt user=''
+    if [ "$(id -u)" = 0 ]; then
+        user='User www-data\nGroup www-data'
+    fi
+    chmod -R a+rX "$work/httpd"
+    for attempt in 1 2 3; do
+        httpd_port=$(python3 "$here/check.py" ports 1)
+        sed -e "s|@USER@|$user|; s|@WORK@|$work|g; s|@PORT@|$httpd_port|g" \
+            -e "s|@MODULES@|/usr/lib/apache2/modules|" "$1" >"$work/httpd/httpd.conf"
+        apache2 -DFOREGROUND -f "$work/httpd/httpd.conf" &
+        local pid=$!
+        started+=("$pid")
+        while kill -0 "$pid" 2>/dev/null; do
+            if [ -s "$work/httpd/httpd.pid" ]; then
+                return 0
+            fi
+            sleep 0.05
+        done
+    done
+    echo "httpd does not start" >&2
+    return 1
+}
+
 # announced FILE PID: the port that a server which chose it itself has printed.
 announced() {
     local port=''

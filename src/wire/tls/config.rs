@@ -20,6 +20,7 @@ use rustls::{
     SupportedProtocolVersion, WantsVerifier, version,
 };
 
+use super::fault::TlsError;
 use super::pinned::Pinned;
 use crate::trust::{Authority, Identity, MinVersion, Roots, TlsSettings};
 
@@ -275,7 +276,9 @@ fn with_identity(
         rustls::Error::InconsistentKeys(_) => {
             SetupError::new("client key: it is not the key of the client certificate")
         }
-        rustls::Error::InvalidCertificate(e) => SetupError::new(format!("client certificate: {e}")),
+        rustls::Error::InvalidCertificate(_) => {
+            SetupError::new(format!("client certificate: {}", TlsError::from(e)))
+        }
         other => SetupError::new(format!("client key: {other}")),
     })
 }

@@ -50,6 +50,14 @@ fn bad_client_certificates_are_named_without_quoting_them() {
     assert!(with(&leaf.pem, &key.replace('M', "!")).starts_with("client key: "));
 }
 
+/// As `openssl x509 -req` makes them without a file of extensions.
+#[test]
+fn a_client_certificate_of_an_old_version_is_said_to_be_one() {
+    let (chain, key) = (OLD_CERTIFICATE.as_bytes(), OLD_KEY.as_bytes());
+    let old = TlsSettings::new().with_client_certificate(chain, key);
+    assert_eq!(complaint(&old), "client certificate: the certificate is not of version 3 of X.509");
+}
+
 /// A private key's bytes, and the same as they are printed in its PEM.
 #[test]
 fn a_configuration_is_printed_without_its_private_key() {
@@ -138,3 +146,21 @@ fn configurations_are_equal_to_their_clones_only() {
     assert!(config == config.clone());
     assert!(config != pki.config());
 }
+
+const OLD_CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBGDCBvwIUIyP4am66Oypq9Xq9IWm1gIrVd2IwCgYIKoZIzj0EAwIwDjEMMAoG
+A1UEAwwDb2xkMCAXDTI2MTEyODEwNDI1NVoYDzIwODEwODMxMTA0MjU1WjAOMQww
+CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQSo0cB0kDk9KG+
+M3eU70iRBlhm5fqq+jIP6DCjgitkopprWMN78a8og2c0scObeDalaU9F4U84FfID
+SQsSVnDEMAoGCCqGSM49BAMCA0gAMEUCIQC42V3sBOjZq8PZGSEOvBO2BepXbNhq
+rhcYmTQ1iM1FCQIgZfRVVyVPEbwRecSp+oT31QfbrnTZjST7ZyewAHgyAjY=
+-----END CERTIFICATE-----
+";
+const OLD_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgO6EGNrwkrVgkNiyb
+OixnWcxzwGE05P2phBAxAe9qjaehRANCAAQSo0cB0kDk9KG+M3eU70iRBlhm5fqq
++jIP6DCjgitkopprWMN78a8og2c0scObeDalaU9F4U84FfIDSQsSVnDE
+-----END PRIVATE KEY-----
+";

@@ -1,0 +1,127 @@
+"""node.py FETCH LOG PORT: what Node's server sends beside plain answers, and how long it keeps
+connections; LOG is where it writes down the requests."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from checks import Checks, headers_of, lines_of, version_of
+
+# More of them a response may not have.
+INTERIM_MAX = 5
+# Node keeps a connection for 5 s.
+KEPT_SECONDS = (1.0, 3.0)
+DOUBTFUL_SECONDS = (4.0, 4.9, 4.98, 5.0, 5.02, 5.1)
+LATE_SECONDS = (5.6, 6.5)
+
+
+class Cases:
+    def __init__(self, fetch, log, port):
+        self.checks, self.fetch, self.log = Checks(fetch), fetch, log
+        self.base = f"http://127.0.0.1:{port}"
+
+    def seen(self):
+        """The requests that the server had since this was asked last."""
+        lines = [json.loads(line) for line in lines_of(self.log)]
+        open(self.log, "w", encoding="utf-8").close()
+        return lines
+
+    def hints(self):
+        checks = self.checks
+        counts = [0, 1, 2, INTERIM_MAX] * 10
+        jobs = [{"url": f"{self.base}/hints?{count}"} for count in counts]
+        for count, result in zip(counts, checks.run(jobs, "-c", "4")):
+            found = (result["status"], result["body"], result["attempts"])
+            checks.equal("the answer", found, (200, f"after {count} hints", 1))
+            checks.equal("no hint is in it", headers_of(result).get("link"), None)
+        mixed = checks.run([{"url": f"{self.base}/mixed?{n}"} for n in range(3)])
+        for number, result in enumerate(mixed):
+            checks.equal("behind all kinds", (result["status"], result["body"]), (203, f"{number}"))
+            checks.equal("its own fields", headers_of(result)["x-of"], "answer")
+        asked = {line["url"] for line in self.seen()}
+        checks.equal("asked for", asked, {each["url"].removeprefix(self.base) for each in jobs + mixed})
+        too_many = {"url": f"{self.base}/hints?{INTERIM_MAX + 1}"}
+        one_more, next_one = checks.run(
+            [too_many, {"url": f"{self.base}/who"}], "-c", "1", may_fail=True
+        )
+        checks.equal("too many", one_more["error"]["kind"], "malformed")
+        checks.equal("and not on that connection", next_one["reused"], False)
+        self.seen()
+
+    def trailers(self):
+        checks = self.checks
+        counts = [0, 1, 1_000]
+        results = checks.run([{"url": f"{self.base}/trailers?{count}"} for count in counts])
+        for count, result in zip(counts, results):
+            body = "".join(f"{number}\n" for number in range(count))
+            checks.equal("body", (result["status"], result["body"]), (200, body))
+            trailers = [["X-Pieces", str(count)], ["X-Sum", str(sum(range(count)))]]
+            checks.equal("trailers", result["trailers"], [*trailers, ["X-Accent", "caf\u00e9"]])
+            checks.equal("not among headers", headers_of(result).get("x-sum"), None)
+        (plain,) = checks.run([{"url": f"{self.base}/who"}])
+        checks.equal("without any", plain["trailers"], [])
+        self.seen()
+
+    def after(self, seconds):
+        """Two requests of one run with a pause between them; the results."""
+        with subprocess.Popen(
+            [self.fetch, "-s", "--json", "--jobs", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as program:
+            results = []
+            for pause in (None, seconds):
+                if pause:
+                    # Of the program nothing is expected meanwhile.
+                    try:
+                        program.wait(pause)
+                    except subprocess.TimeoutExpired:
+                        pass
+                program.stdin.write(json.dumps({"url": f"{self.base}/who?{seconds}"}) + "\n")
+                program.stdin.flush()
+                results.append(json.loads(program.stdout.readline()))
+            program.stdin.close()
+        return results
+
+    def keeping(self):
+        """The reused connection is the one that the server saw used again, or there is none."""
+        checks = self.checks
+        pauses = [*KEPT_SECONDS, *DOUBTFUL_SECONDS, *LATE_SECONDS]
+        with ThreadPoolExecutor(len(pauses)) as threads:
+            runs = list(threads.map(self.after, pauses))
+        seen = {}
+        for line in self.seen():
+            seen.setdefault(line["url"], []).append((line["socket"], line["nth"]))
+        kept = 0
+        for seconds, results in zip(pauses, runs):
+            for result in results:
+                found = (result["error"], result["status"], result["attempts"])
+                checks.equal(f"after {seconds} s", found, (None, 200, 1))
+            checks.equal("it says how long", headers_of(results[0])["keep-alive"], "timeout=5")
+            first, second = seen[f"/who?{seconds}"]
+            is_same = second == (first[0], 2)
+            checks.true("one connection, or two", is_same or second[1] == 1, (first, second))
+            checks.equal("reused, on both sides", results[1]["reused"], is_same)
+            kept += is_same
+            if seconds in KEPT_SECONDS:
+                checks.equal(f"kept for {seconds} s", is_same, True)
+            if seconds in LATE_SECONDS:
+                checks.equal(f"kept for {seconds} s", is_same, False)
+        return kept, len(pauses)
+
+
+def main():
+    cases = Cases(*sys.argv[1:])
+    cases.hints()
+    cases.trailers()
+    kept, runs = cases.keeping()
+    print(
+        f"node: passed, {cases.checks.count} checks against {version_of('node', '--version')}: "
+        f"102 and 103, trailers, {kept} of {runs} connections used again around the 5 s"
+    )
+
+
+if __name__ == "__main__":
+    main()
