@@ -156,6 +156,24 @@ fn a_body_may_end_with_its_connection() {
 }
 
 #[test]
+fn a_collected_body_takes_no_more_memory_than_its_bytes() {
+    let all: Arc<[u8]> = noise(300_001).into();
+    let bytes = Arc::clone(&all);
+    let origin = Origin::plain(move |seen| match &seen.target[..] {
+        "/chunked" => chunked(&bytes.chunks(70_000).collect::<Vec<_>>()),
+        "/close" => Reply::new().send("HTTP/1.1 200 OK\r\n\r\n").send(&bytes[..]).close(),
+        _ => ok(&bytes),
+    });
+    let mut run = Run::new();
+    for path in ["/chunked", "/close", "/length"] {
+        let body = run.collect(&origin.url(path)).response.unwrap().into_body();
+        assert_same(&body, &all);
+        assert_eq!(body.capacity(), body.len(), "{path}");
+        assert_eq!(run.reactor.buffered_bytes(), 0);
+    }
+}
+
+#[test]
 fn request_bodies_arrive_whole_also_where_writes_are_partial() {
     let all = noise(16 << 20);
     let respond = |seen: &Seen| ok(&seen.body);

@@ -1,8 +1,9 @@
 //! Floor 0. The pool of carry buffers.
 //!
 //! Everything is read into one shared buffer. Only what is left over, a head cut in two, a partial
-//! TLS record, the body of a paused fetch, moves into a [`Carry`] that [`Buffers`] lends until the
-//! rest has come. Whoever is idle owns none.
+//! TLS record, the body of a paused fetch, and a collected body of which nobody knows how long it
+//! will be, moves into a [`Carry`] that [`Buffers`] lends until the rest has come. Whoever is idle
+//! owns none.
 
 use std::fmt;
 
@@ -77,8 +78,9 @@ impl fmt::Debug for Carry {
 /// Whoever may need one has a place for it, which is empty while nothing waits there.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    /// Empty, with memory of 1 to [`FREE_BUFFER_BYTES_MAX`] bytes each.
+    /// Empty, with memory of at least a byte each and [`FREE_BYTES_MAX`] in all.
     free: Vec<Carry>,
+    free_bytes: usize,
     lent: usize,
     /// Unread, in all that are lent.
     held_bytes: usize,
@@ -86,7 +88,8 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        Self { free: Vec::with_capacity(FREE_BUFFERS_MAX), lent: 0, held_bytes: 0 }
+        let free = Vec::with_capacity(FREE_BUFFERS_MAX);
+        Self { free, free_bytes: 0, lent: 0, held_bytes: 0 }
     }
 
     /// Appends a copy of `bytes` to the buffer in `place`, which is lent one where it has none.
@@ -96,7 +99,9 @@ impl Buffers {
         }
         let carry = place.get_or_insert_with(|| {
             self.lent += 1;
-            self.free.pop().unwrap_or_default()
+            let carry = self.free.pop().unwrap_or_default();
+            self.free_bytes -= carry.bytes.capacity();
+            carry
         });
         carry.extend(bytes);
         self.held_bytes += bytes.len();
@@ -113,15 +118,17 @@ impl Buffers {
         }
     }
 
-    /// Takes a buffer home, whatever is left in it. One that grew large, or is one too many, is
-    /// freed.
+    /// Takes a buffer home, whatever is left in it. Where it is one too many, or too much memory
+    /// would lie idle, it is freed.
     pub(crate) fn take_home(&mut self, place: &mut Option<Carry>) {
         let Some(mut carry) = place.take() else { return };
         self.lent -= 1;
         self.held_bytes -= carry.len();
         carry.clear();
-        let worth_keeping = (1..=FREE_BUFFER_BYTES_MAX).contains(&carry.bytes.capacity());
-        if worth_keeping && self.free.len() < FREE_BUFFERS_MAX {
+        let memory = carry.bytes.capacity();
+        let fits = self.free.len() < FREE_BUFFERS_MAX && memory <= FREE_BYTES_MAX - self.free_bytes;
+        if memory > 0 && fits {
+            self.free_bytes += memory;
             self.free.push(carry);
         }
     }
@@ -139,8 +146,8 @@ impl Buffers {
 
 /// How many free buffers are kept.
 const FREE_BUFFERS_MAX: usize = 64;
-/// The largest free buffer that is kept: with the number above, at most 4 MiB lie idle.
-const FREE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How much memory lies idle in them.
+const FREE_BYTES_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -225,9 +232,12 @@ mod tests {
     fn what_is_too_large_or_too_many_is_freed() {
         let mut buffers = Buffers::new();
         let mut large = None;
-        buffers.fill(&mut large, &[0; FREE_BUFFER_BYTES_MAX + 1]);
+        let mut small = None;
+        buffers.fill(&mut small, b"x");
+        buffers.fill(&mut large, &vec![0; FREE_BYTES_MAX]);
+        buffers.take_home(&mut small);
         buffers.take_home(&mut large);
-        assert_eq!(buffers.free.len(), 0);
+        assert_eq!((buffers.free.len(), buffers.free_bytes < 1_024), (1, true));
         let mut away: Vec<Option<Carry>> = Vec::new();
         away.resize_with(FREE_BUFFERS_MAX + 10, || None);
         for place in &mut away {

@@ -12,6 +12,7 @@ use super::memory::Flow;
 use super::pool::RoomKey;
 use super::{Reactor, Timer};
 use crate::error::Limit;
+use crate::kit::buffer::Carry;
 use crate::kit::moment::Moment;
 use crate::kit::wheel::TimerId;
 use crate::net::Net;
@@ -121,7 +122,9 @@ impl<N: Net> Reactor<N> {
             Stage::Running(exchange) => self.exchanges.get(*exchange),
             _ => None,
         };
-        let held = collected + decoder.map_or(0, Exchange::decoder_bytes);
+        let gathered = decoder.and_then(|exchange| exchange.gathered.as_ref());
+        let gathered = gathered.map_or(0, Carry::len);
+        let held = collected + gathered + decoder.map_or(0, Exchange::decoder_bytes);
         census.collected_bytes += collected;
         census.longest_bytes = census.longest_bytes.max(held);
         if let Flow::Starved { is_favourable, .. } = fetch.flow {
@@ -239,6 +242,10 @@ impl<N: Net> Reactor<N> {
         let lists = self.again.iter().chain(&self.next_turn);
         let listed = lists.filter(|key| self.connections.get(**key).is_some_and(|it| it.queued));
         assert_eq!(listed.count(), queued, "each that has work left is listed once");
+        for gathered in self.exchanges.iter().filter_map(|(_, exchange)| exchange.gathered.as_ref())
+        {
+            (lent, held_bytes) = (lent + 1, held_bytes + gathered.len());
+        }
         assert_eq!((self.buffers.lent(), self.buffers.held_bytes()), (lent, held_bytes));
         self.audit_memory(census, loose_bytes);
         let known = census.timers + census.staggers + timers;

@@ -192,7 +192,7 @@ impl<N: Net> Reactor<N> {
         if self.decoded.is_empty() {
             self.decoded = vec![0; PIECE_BYTES].into();
         }
-        let Self { exchanges, connections, fetches, settings, memory, .. } = self;
+        let Self { exchanges, connections, fetches, settings, memory, buffers, .. } = self;
         let Some(exchange) = exchanges.get_mut(key) else { return Step::Worked };
         let Decoding::Running(running) = &mut exchange.decoding else { return Step::Worked };
         let Some(connection) = connections.get_mut(focus.connection) else { return Step::Worked };
@@ -221,9 +221,9 @@ impl<N: Net> Reactor<N> {
             self.fail_exchange(key, too_large(most));
             return Step::Worked;
         }
-        if let Some(collected) = &mut fetch.collected {
-            collected.body.extend_from_slice(output.get(..progress.made).unwrap_or_default());
-            memory.collected_bytes += progress.made;
+        if fetch.collects() {
+            let made = output.get(..progress.made).unwrap_or_default();
+            buffers.fill(&mut exchange.gathered, made);
         }
         let is_lent = !fetch.collects() && progress.made > 0;
         self.focus = Some(focus);

@@ -94,6 +94,7 @@ pub(super) struct Told {
 
 impl Told {
     /// The last event of a fetch that has ended.
+    #[inline]
     pub(super) fn end_of(&mut self, id: FetchId, fetch: &mut Fetch) -> Event<'_> {
         let tag = fetch.request.tag;
         let response = fetch.take_response();

@@ -11,6 +11,7 @@ use crate::coding;
 use crate::error::{Limit, Phase as ErrorPhase};
 use crate::field;
 use crate::kit::arena::Key;
+use crate::kit::buffer::Carry;
 use crate::kit::machine::Machine;
 use crate::net::{Net, Readiness};
 use crate::proxy::Proxy;
@@ -32,6 +33,8 @@ pub(crate) struct Exchange {
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) decoding: Decoding,
+    /// What has come of a collected body of which nobody knows how long it will be.
+    pub(super) gathered: Option<Carry>,
     /// Something of the response has arrived.
     pub(crate) is_answered: bool,
     pub(super) interim_responses: usize,
@@ -111,6 +114,7 @@ impl Exchange {
             sending: Sending::Head { sent: 0 },
             receiving: Receiving::Head { scan: None },
             decoding: Decoding::Plain,
+            gathered: None,
             is_answered: false,
             interim_responses: 0,
             asks_close,
@@ -156,6 +160,7 @@ impl Exchange {
 impl<N: Net> Reactor<N> {
     /// Takes an exchange off its connection, which may then carry another or be closed.
     pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
+        self.give_gathered(key);
         let exchange = self.exchanges.remove(key)?;
         self.memory.decoding_bytes -= exchange.decoder_bytes();
         if let Some(connection) = self.connections.get_mut(exchange.connection) {

@@ -12,7 +12,7 @@
 mod audit;
 
 use super::connection::ConnectionKey;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, ExchangeKey};
 use super::fetch::{Fetch, FetchKey, Stage};
 use super::{Reactor, connection::Phase};
 use crate::error::Limit;
@@ -261,6 +261,19 @@ impl<N: Net> Reactor<N> {
         if let Some(fetch) = self.fetches.get(key) {
             self.memory.collected_bytes -= fetch.collected_bytes();
         }
+    }
+
+    /// An exchange is over: what was gathered of its fetch's body is its response's, in memory of
+    /// its own size, and the buffer comes home.
+    pub(super) fn give_gathered(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.get_mut(key) else { return };
+        let Some(gathered) = &exchange.gathered else { return };
+        let fetch = exchange.fetch.and_then(|fetch| self.fetches.get_mut(fetch));
+        if let Some(collected) = fetch.and_then(|fetch| fetch.collected.as_mut()) {
+            collected.body = gathered.unread().to_vec();
+            self.memory.collected_bytes += collected.body.len();
+        }
+        self.buffers.take_home(&mut exchange.gathered);
     }
 
     /// The fetch that a connection reads for. None: what it reads is kept nowhere, but for a

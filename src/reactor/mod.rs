@@ -438,7 +438,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Buffers in use: each holds a head or a TLS record in pieces, what a paused fetch has not
-    /// taken, or TLS records that a socket has not. Idle connections hold none.
+    /// taken, TLS records that a socket has not, or a body that is collected and has no known
+    /// length. Idle connections hold none.
     pub fn buffers(&self) -> usize {
         self.buffers.lent()
     }

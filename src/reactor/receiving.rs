@@ -201,7 +201,8 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.get(whole.connection) else { return Step::Worked };
         let bytes = whole.bytes(&self.read_buffer, connection);
-        fetch.collect_head(bytes, self.heads.fields(), line, announced.unwrap_or(0));
+        let body_bytes = if is_coded { None } else { announced };
+        fetch.collect_head(bytes, self.heads.fields(), line, body_bytes.unwrap_or(0));
         self.memory.collected_bytes += fetch.collected_bytes();
         let body_bytes_max = fetch.body_bytes_max(&self.settings);
         let most = if is_coded { coded_bytes_max(body_bytes_max) } else { body_bytes_max };
@@ -216,6 +217,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get(focus.connection) else { return Step::Worked };
         let bytes = focus.bytes(&self.read_buffer, connection);
         let Receiving::Body(reader) = &mut exchange.receiving else { return Step::Worked };
+        let has_length = reader.left().is_some();
         let Piece { skip, take, done } = match reader.read(bytes) {
             Ok(piece) => piece,
             Err(malformed) => {
@@ -240,8 +242,12 @@ impl<N: Net> Reactor<N> {
             return Step::Worked;
         }
         if let Some(collected) = &mut fetch.collected {
-            collected.body.extend_from_slice(data);
-            self.memory.collected_bytes += data.len();
+            if has_length {
+                collected.body.extend_from_slice(data);
+                self.memory.collected_bytes += data.len();
+            } else {
+                self.buffers.fill(&mut exchange.gathered, data);
+            }
         }
         if done {
             take_trailers(fetch, reader);

@@ -369,7 +369,7 @@ impl Driver {
         let sockets = world.wires.values().filter(|wire| wire.origin.is_some()).count();
         let lookups = world.wires.len() - sockets + world.datagrams.len();
         let working = reactor.connections() - reactor.idle_connections();
-        law(reactor.buffers() <= 3 * working, "an idle connection owns a buffer");
+        law(reactor.buffers() <= 4 * working, "an idle connection owns a buffer");
         law(sockets == reactor.connections(), "sockets are open that are no connections");
         if reactor.pending() == 0 {
             law(reactor.in_flight() == 0, "nothing is pending, and a slot is held");
