@@ -9,6 +9,7 @@ use std::io;
 
 use url::Url;
 
+use crate::body::Body;
 use crate::error::{Error, Kind, Phase};
 use crate::policy::cookies::CookieJar;
 use crate::reactor::{Event, FetchId, Full, Reactor};
@@ -151,7 +152,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn post(&mut self, url: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
+    pub fn post(&mut self, url: &str, body: impl Into<Body>) -> Result<Response, Error> {
         let request = self.request("POST", url).map(|request| request.body(body));
         self.fetch(request)
     }
@@ -160,7 +161,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn put(&mut self, url: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
+    pub fn put(&mut self, url: &str, body: impl Into<Body>) -> Result<Response, Error> {
         let request = self.request("PUT", url).map(|request| request.body(body));
         self.fetch(request)
     }
@@ -169,7 +170,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn patch(&mut self, url: &str, body: impl Into<Vec<u8>>) -> Result<Response, Error> {
+    pub fn patch(&mut self, url: &str, body: impl Into<Body>) -> Result<Response, Error> {
         let request = self.request("PATCH", url).map(|request| request.body(body));
         self.fetch(request)
     }
@@ -340,6 +341,12 @@ impl Client {
                 }
                 Event::Failed { id, tag, error, partial, .. } => {
                     return Some(End { id, tag, result: Err(error), partial });
+                }
+                Event::Writable { id, tag, .. } => {
+                    self.reactor.cancel(id);
+                    let what = "a client has nobody who pushes a body";
+                    let error = Error::new(Kind::InvalidRequest, Phase::Send, what);
+                    return Some(End { id, tag, result: Err(error), partial: None });
                 }
                 // Collected requests have no other events.
                 _ => {}

@@ -34,6 +34,7 @@ struct Inner {
     attempts: u32,
     status: Option<u16>,
     transient: bool,
+    body_spent: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -74,6 +75,12 @@ impl Error {
         self.0.transient
     }
 
+    /// Whether no other attempt could be made because the [body](crate::Body) can be sent only
+    /// once.
+    pub fn is_body_spent(&self) -> bool {
+        self.0.body_spent
+    }
+
     /// The operating system's error number, where one is at the root.
     pub fn errno(&self) -> Option<i32> {
         let source = self.0.source.as_deref();
@@ -95,6 +102,7 @@ impl Error {
             attempts: 0,
             status: None,
             transient: matches!(kind, Kind::Dns | Kind::Connect | Kind::Closed | Kind::Io),
+            body_spent: false,
             source: None,
         }))
     }
@@ -149,6 +157,13 @@ impl Error {
         self
     }
 
+    /// Something of a body was sent that cannot be sent again.
+    #[must_use]
+    pub(crate) fn with_spent_body(mut self) -> Self {
+        self.0.body_spent = true;
+        self
+    }
+
     #[must_use]
     pub(crate) fn at(mut self, phase: Phase) -> Self {
         self.0.phase = phase;
@@ -167,10 +182,13 @@ impl fmt::Display for Error {
         for (nth, tried) in tried.iter().enumerate() {
             write!(f, "{} {tried}", if nth == 0 { ":" } else { ";" })?;
         }
-        match source {
-            Some(source) if tried.is_empty() => write!(f, ": {source}"),
-            _ => Ok(()),
+        if let Some(source) = source.as_ref().filter(|_| tried.is_empty()) {
+            write!(f, ": {source}")?;
         }
+        if self.0.body_spent {
+            f.write_str(" (not tried again: its body can be sent only once)")?;
+        }
+        Ok(())
     }
 }
 

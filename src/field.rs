@@ -34,6 +34,10 @@ pub(crate) enum Refused {
         name: &'static str,
         because: &'static str,
     },
+    /// A field that must come before the body.
+    Trailer {
+        name: String,
+    },
     /// A field that is taken with a few values only.
     Value {
         name: &'static str,
@@ -59,6 +63,7 @@ impl fmt::Display for Refused {
             Self::Ours { name, because } => {
                 write!(f, "header {name} cannot be given: {because}")
             }
+            Self::Trailer { name } => write!(f, "header {name} cannot be a trailer"),
             Self::Value { name, allowed } => write!(f, "header {name} can only be {allowed}"),
         }
     }
@@ -92,6 +97,16 @@ pub(crate) fn check_header<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a [u8],
     let value = value.trim_ascii();
     check_reserved(name, value)?;
     Ok(value)
+}
+
+/// The same for a trailer field. What frames, routes, authenticates or describes the message must
+/// come before the body (RFC 9110 §6.5.1).
+pub(crate) fn check_trailer<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a [u8], Refused> {
+    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
+    if is_secret(name) || NOT_IN_TRAILERS.iter().any(is) {
+        return Err(Refused::Trailer { name: shown(name) });
+    }
+    check_header(name, value)
 }
 
 /// Whether a value of this name authenticates somebody: it is never printed unasked.
@@ -154,6 +169,24 @@ fn shown(name: &[u8]) -> String {
 }
 
 const SECRETS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+
+const NOT_IN_TRAILERS: [&str; 15] = [
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "expect",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "max-forwards",
+    "range",
+    "te",
+    "trailer",
+];
 
 /// How much of a refused name is repeated.
 const NAME_SHOWN_BYTES_MAX: usize = 64;

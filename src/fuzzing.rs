@@ -190,7 +190,7 @@ pub fn request_bytes(request: &Request) -> Vec<u8> {
     let encoded = crate::reactor::encoded(request, true);
     let mut bytes = encoded.bytes.to_vec();
     if encoded.body_follows {
-        bytes.extend_from_slice(request.parts.body.as_deref().unwrap_or_default());
+        bytes.extend_from_slice(request.parts.body.bytes());
     }
     bytes
 }

@@ -78,6 +78,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exhaustive_enums)]
 
+mod body;
 mod client;
 mod coding;
 mod detour;
@@ -103,6 +104,7 @@ mod trust;
 mod userinfo;
 mod wire;
 
+pub use body::Body;
 pub use client::{AsCompleted, Client, Completed};
 pub use coding::Coding;
 pub use detour::ConnectTo;
@@ -110,7 +112,7 @@ pub use error::{Error, Kind, Limit, Phase, Tried};
 pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;
 pub use proxy::{Proxies, Proxy, ProxyProtocol};
-pub use reactor::{Event, FetchId, Full, Reactor};
+pub use reactor::{BodyRefused, Event, FetchId, Full, Reactor};
 pub use request::{IntoRequest, Request};
 pub use response::{Head, Headers, Hop, Response, Stats, Timings};
 pub use settings::{Resolve, ResolverChoice, Settings, Timeouts};

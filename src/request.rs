@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use url::{Position, Url};
 
+use crate::body::{Body, Payload};
 use crate::detour::ConnectTo;
 use crate::error::{Error, Kind, Limit, Phase};
 use crate::field;
@@ -54,7 +55,7 @@ pub(crate) struct Parts {
     pub(crate) route: Arc<Route>,
     /// In the order and case given.
     pub(crate) headers: Vec<Header>,
-    pub(crate) body: Option<Arc<[u8]>>,
+    pub(crate) body: Payload,
     pub(crate) choices: Choices,
     /// Made at first sending: without decoding, and with it.
     pub(crate) encoded: [OnceLock<Encoded>; 2],
@@ -68,7 +69,8 @@ pub(crate) type Header = (Box<[u8]>, Box<[u8]>);
 pub(crate) struct Encoded {
     /// The head, with a small body behind it.
     pub(crate) bytes: Box<[u8]>,
-    /// The body is sent on its own: it is too large to be copied behind the head.
+    /// The body is sent on its own: it is too large to be copied behind the head, comes piece by
+    /// piece, or waits for the server's word.
     pub(crate) body_follows: bool,
     /// It says `Connection: close`.
     pub(crate) asks_close: bool,
@@ -126,7 +128,7 @@ impl Request {
             url,
             route,
             headers: Vec::new(),
-            body: None,
+            body: Payload::None,
             choices: Choices::default(),
             encoded: Default::default(),
         };
@@ -261,10 +263,10 @@ impl Request {
         Ok(self)
     }
 
-    /// The body, sent with its Content-Length.
+    /// The body: bytes, or whatever else a [`Body`] can be.
     #[must_use]
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.change().body = Some(body.into().into());
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.change().body = body.into().0;
         self
     }
 
@@ -471,7 +473,7 @@ impl Request {
         let parts = &*self.parts;
         let headers: usize =
             parts.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        parts.url.as_str().len() + headers + parts.body.as_ref().map_or(0, |body| body.len())
+        parts.url.as_str().len() + headers + parts.body.weight_bytes()
     }
 
     /// The request of a redirect: another URL and method, and whatever headers `keep` leaves.
@@ -489,7 +491,7 @@ impl Request {
         parts.url = url;
         parts.headers.retain(|(name, _)| keep(name));
         if !keep_body {
-            parts.body = None;
+            parts.body = Payload::None;
         }
         if !keep_login {
             parts.choices.digest = None;
@@ -588,7 +590,7 @@ impl fmt::Debug for Request {
             .field("method", &self.parts.method)
             .field("url", &&self.parts.url[..Position::AfterPath])
             .field("headers", &names.collect::<Vec<_>>())
-            .field("body_bytes", &self.parts.body.as_ref().map_or(0, |body| body.len()))
+            .field("body_bytes", &self.parts.body.length())
             .field("tag", &self.tag)
             .finish_non_exhaustive()
     }

@@ -28,7 +28,7 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
-fn post(url: impl AsRef<str>, body: impl Into<Vec<u8>>) -> Request {
+fn post(url: impl AsRef<str>, body: impl Into<whippet::Body>) -> Request {
     Request::post(url).unwrap().body(body).collect(true)
 }
 

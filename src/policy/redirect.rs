@@ -85,6 +85,11 @@ pub enum Refusal {
         /// Where it leads.
         url: Url,
     },
+    /// The body is to be sent again (307, 308), and it cannot be: it was read or pushed.
+    BodySpent {
+        /// Where it leads.
+        url: Url,
+    },
     /// Its `Location` is no URL, or not UTF-8.
     InvalidLocation {
         /// The value without user information, with U+FFFD for what is not UTF-8.
@@ -106,6 +111,10 @@ impl fmt::Display for Refusal {
             }
             Self::UnsupportedScheme { url } => {
                 write!(f, "a redirect to neither http nor https: {}", shortened(url.as_str()))
+            }
+            Self::BodySpent { url } => {
+                let url = shortened(url.as_str());
+                write!(f, "the body can be sent only once, and is asked for again by {url}")
             }
             Self::InvalidLocation { location } => {
                 write!(f, "a redirect to what is no URL: {:?}", shortened(location))

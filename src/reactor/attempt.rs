@@ -20,7 +20,7 @@ use crate::kit::moment::Moment;
 use crate::net::Net;
 use crate::origin::Route;
 use crate::policy::auth;
-use crate::policy::redirect::{self, Next, Rules};
+use crate::policy::redirect::{self, Next, Refusal, Rules};
 use crate::policy::retry::{self, Attempt};
 use crate::proxy::Proxies;
 use crate::request::Request;
@@ -74,18 +74,26 @@ impl<N: Net> Reactor<N> {
         let visited = fetch.hops.iter().map(|hop| (&hop.method, &hop.url));
         match redirect::decide(&hop, &rules, visited) {
             redirect::Verdict::Answer => false,
+            redirect::Verdict::Follow(next) if next.keep_body && fetch.body_spent => {
+                self.refuse(exchange, key, Refusal::BodySpent { url: next.url });
+                true
+            }
             redirect::Verdict::Follow(next) => {
                 self.redirect(exchange, key, head.status, next);
                 true
             }
             redirect::Verdict::Refuse(refusal) => {
-                let what = "the redirect was not followed";
-                let error = Error::new(Kind::Redirect, ErrorPhase::Head, what);
-                self.detach(exchange);
-                self.fail(key, error.caused_by(Arc::new(refusal)));
+                self.refuse(exchange, key, refusal);
                 true
             }
         }
+    }
+
+    fn refuse(&mut self, exchange: ExchangeKey, key: FetchKey, refusal: Refusal) {
+        let what = "the redirect was not followed";
+        let error = Error::new(Kind::Redirect, ErrorPhase::Head, what);
+        self.detach(exchange);
+        self.fail(key, error.caused_by(Arc::new(refusal)));
     }
 
     fn judge_status(
@@ -109,7 +117,8 @@ impl<N: Net> Reactor<N> {
 
     /// A challenge that can be answered is, by one more exchange of the same fetch.
     fn judge_challenge(&mut self, exchange: ExchangeKey, key: FetchKey, whole: Focus) -> bool {
-        if self.verdict_on_challenge(exchange, key, whole) == auth::Verdict::Answer {
+        let is_spent = self.fetches.get(key).is_none_or(|fetch| fetch.body_spent);
+        if is_spent || self.verdict_on_challenge(exchange, key, whole) == auth::Verdict::Answer {
             return false;
         }
         self.detach(exchange);
@@ -125,6 +134,7 @@ impl<N: Net> Reactor<N> {
         self.detach(exchange);
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let before = fetch.request.clone();
+        fetch.body_spent = false;
         match redirected(&before, next) {
             Ok(request) => fetch.request = routed(request, &self.settings),
             Err(error) => return self.fail(key, error),
@@ -150,7 +160,7 @@ impl<N: Net> Reactor<N> {
             Sent::OnDeadConnection => is_idempotent,
             Sent::Maybe => false,
         };
-        if is_stale && !std::mem::replace(&mut fetch.stale_retried, true) {
+        if is_stale && !fetch.body_spent && !std::mem::replace(&mut fetch.stale_retried, true) {
             self.leave_stage(key, CloseReason::Failed);
             return self.wait_again(key);
         }
@@ -161,11 +171,13 @@ impl<N: Net> Reactor<N> {
         };
         // What failed before a byte was sent had no effect, whatever the method.
         let is_harmless = sent == Sent::Nothing || !matches!(fetch.stage, Stage::Running(_));
+        let is_spent = fetch.body_spent && is_idempotent && outcome == retry::Outcome::Transient;
         match self.retry_delay(key, outcome, None, is_harmless) {
             Some(delay) => {
                 self.leave_stage(key, CloseReason::Failed);
                 self.back_off(key, delay);
             }
+            None if is_spent => self.fail(key, error.with_spent_body()),
             None => self.fail(key, error),
         }
     }
@@ -185,7 +197,7 @@ impl<N: Net> Reactor<N> {
         let end = fetch.deadlines.end();
         let attempt = Attempt {
             idempotent: is_harmless || retry::is_idempotent(fetch.request.method()),
-            replayable: true,
+            replayable: !fetch.body_spent,
             retries_done: fetch.retries,
             retries_max,
             remaining: (!end.is_never()).then(|| end.since(self.now)),
@@ -297,7 +309,9 @@ impl<N: Net> Reactor<N> {
         if let Some(timer) = fetch.timer.take() {
             self.wheel.remove(timer);
         }
-        self.ended.push_back(key);
+        if !std::mem::replace(&mut fetch.is_to_be_told, true) {
+            self.to_tell.push_back(key);
+        }
     }
 
     /// Gives back all that the fetch's stage holds: its place in a list, a lookup, sockets, a

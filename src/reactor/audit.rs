@@ -168,7 +168,7 @@ impl<N: Net> Reactor<N> {
         assert_eq!(self.waiting_bytes, census.weight_bytes, "what waits is weighed");
         let fetches = &self.fetches;
         let is_told = |key: &&FetchKey| fetches.get(**key).is_some_and(Fetch::has_ended);
-        let told = self.ended.iter().filter(is_told).count();
+        let told = self.to_tell.iter().filter(is_told).count();
         assert_eq!(told, census.ended, "each end will be told once");
         let asked = self.resolver.audit(|waiter, lookup| {
             let stage = fetches.get(*waiter).map(|fetch| &fetch.stage);

@@ -52,6 +52,19 @@ pub enum Event<'a> {
         /// The bytes, in order.
         chunk: &'a [u8],
     },
+    /// There is room for more of a [pushed](crate::Body::pushed) body:
+    /// [`Reactor::send_body`](crate::Reactor::send_body) takes it, now or whenever it is there.
+    /// Told once the head was sent, and again after each `send_body`, as soon as there is room.
+    Writable {
+        /// Which fetch.
+        id: FetchId,
+        /// The request's tag.
+        tag: u64,
+        /// Which byte of the body is wanted next. Where it falls back to 0, another attempt has
+        /// begun, and the body is to be given anew: only where it is
+        /// [replayable](crate::Body::replayable), or nothing of it was taken.
+        offset: u64,
+    },
     /// The response is complete.
     Done {
         /// Which fetch it was.
@@ -162,6 +175,10 @@ pub(crate) enum Happening {
     Body {
         fetch: FetchKey,
         at: Focus,
+    },
+    Writable {
+        fetch: FetchKey,
+        offset: u64,
     },
     Ended {
         fetch: FetchKey,

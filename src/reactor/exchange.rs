@@ -7,6 +7,8 @@ use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::decoding::Decoding;
 use super::fetch::FetchKey;
+use super::uploading::{Upload, body_of};
+use crate::body::Payload;
 use crate::coding;
 use crate::error::{Limit, Phase as ErrorPhase};
 use crate::field;
@@ -17,7 +19,7 @@ use crate::net::{Net, Readiness};
 use crate::proxy::Proxy;
 use crate::request::{Encoded, Request};
 use crate::wire::http1::body::BodyReader;
-use crate::wire::http1::encode::{self, RequestHead};
+use crate::wire::http1::encode::{self, Announced, RequestHead};
 use crate::wire::http1::reuse::Facts;
 use crate::wire::http1::scan::Scan;
 
@@ -57,6 +59,10 @@ pub(crate) enum Sending {
     Body {
         sent: usize,
     },
+    /// A body that comes piece by piece.
+    Streaming(Box<Upload>),
+    /// The server wants no more of the body: it has answered.
+    Stopped,
     Done,
 }
 
@@ -73,13 +79,23 @@ pub(crate) enum Receiving {
 
 impl Machine for Sending {
     const NAME: &'static str = "Sending";
-    const ARROWS: &'static [(&'static str, &'static str)] =
-        &[("Head", "Head"), ("Head", "Body"), ("Head", "Done"), ("Body", "Body"), ("Body", "Done")];
+    const ARROWS: &'static [(&'static str, &'static str)] = &[
+        ("Head", "Head"),
+        ("Head", "Body"),
+        ("Head", "Streaming"),
+        ("Head", "Done"),
+        ("Body", "Body"),
+        ("Body", "Done"),
+        ("Streaming", "Done"),
+        ("Streaming", "Stopped"),
+    ];
 
     fn state(&self) -> &'static str {
         match self {
             Self::Head { .. } => "Head",
             Self::Body { .. } => "Body",
+            Self::Streaming(_) => "Streaming",
+            Self::Stopped => "Stopped",
             Self::Done => "Done",
         }
     }
@@ -134,6 +150,11 @@ impl Exchange {
     pub(super) fn is_unsent<S>(&self, connection: &Connection<S>) -> bool {
         let has_begun = !matches!(self.sending, Sending::Head { sent: 0 });
         connection.was_kept() && !(has_begun && connection.has_written)
+    }
+
+    /// Its body is sent piece by piece.
+    pub(super) fn streams(&self) -> bool {
+        matches!(self.sending, Sending::Streaming(_))
     }
 
     /// Its request answered a challenge.
@@ -231,10 +252,9 @@ impl<N: Net> Reactor<N> {
                 exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));
             let unsent = match exchange.sending {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
-                Sending::Body { sent } => {
-                    fetch.request.parts.body.as_deref().and_then(|body| body.get(sent..))
-                }
+                Sending::Body { sent } => fetch.request.parts.body.bytes().get(sent..),
                 Sending::Done => return,
+                Sending::Streaming(_) | Sending::Stopped => return self.stream(key),
             };
             let unsent = unsent.unwrap_or_default();
             let Self { net, buffers, sealed, .. } = self;
@@ -249,23 +269,29 @@ impl<N: Net> Reactor<N> {
             };
             let is_all = written == unsent.len();
             let next = match exchange.sending {
-                Sending::Head { .. } if is_all && encoded.body_follows => Sending::Body { sent: 0 },
+                Sending::Head { .. } if is_all && encoded.body_follows => body_of(&fetch.request),
                 _ if is_all => Sending::Done,
                 Sending::Head { sent } => Sending::Head { sent: sent + written },
                 Sending::Body { sent } => Sending::Body { sent: sent + written },
-                Sending::Done => return,
+                _ => return,
             };
             exchange.sending.go(next);
             fetch.note_progress(self.now, &self.settings);
             if matches!(exchange.sending, Sending::Done) {
-                fetch.phase_began = self.now;
-                if let Some(fetch) = exchange.fetch
-                    && !exchange.is_answered
-                {
-                    self.begin_limit(fetch, Limit::FirstByte);
-                }
-                return;
+                return self.sent(key);
             }
+        }
+    }
+
+    /// All of the request is written: the answer is waited for.
+    pub(super) fn sent(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.get(key) else { return };
+        let Some(fetch_key) = exchange.fetch else { return };
+        let is_answered = exchange.is_answered;
+        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
+        fetch.phase_began = self.now;
+        if !is_answered {
+            self.begin_limit(fetch_key, Limit::FirstByte);
         }
     }
 }
@@ -304,11 +330,16 @@ where
             host: host.as_bytes(),
             headers: headers.clone(),
             accept_encoding: if decodes { coding::ACCEPTED } else { "" },
-            body_length: parts.body.as_ref().map(|body| body.len() as u64),
+            body: match parts.body.length() {
+                _ if parts.body.is_none() => Announced::Nothing,
+                Some(length) => Announced::Length(length),
+                None => Announced::Chunked,
+            },
         },
     );
-    let body = parts.body.as_deref().unwrap_or_default();
-    let body_follows = body.len() > BODY_BYTES_JOINED_MAX;
+    let body = parts.body.bytes();
+    let is_streamed = matches!(&parts.body, Payload::Streamed { length, .. } if *length != Some(0));
+    let body_follows = is_streamed || body.len() > BODY_BYTES_JOINED_MAX;
     if !body_follows {
         bytes.extend_from_slice(body);
     }

@@ -42,6 +42,10 @@ pub(crate) struct Fetch {
     pub(crate) starving: Links<Self>,
     /// A head was lent to the user: nothing is retried or redirected any more.
     pub(crate) lent: bool,
+    /// Something was taken of a body that cannot be had again.
+    pub(crate) body_spent: bool,
+    /// It is on the list of those that have something to be told.
+    pub(crate) is_to_be_told: bool,
     /// A kept connection turned out to be dead, or is taken for that: the one silent retry was
     /// made, and a new connection is wanted.
     pub(crate) stale_retried: bool,
@@ -170,6 +174,8 @@ impl Fetch {
             flow: Flow::Flowing,
             starving: Links::default(),
             lent: false,
+            body_spent: false,
+            is_to_be_told: false,
             stale_retried: false,
             retries: 0,
             challenges: 0,
@@ -229,12 +235,11 @@ impl Fetch {
         own.unwrap_or(settings.head_bytes_max).min(HEAD_BYTES_CEILING)
     }
 
-    /// Bytes came or went: the `stall` limit counts anew, unless the fetch is held up here.
+    /// Bytes came or went: the `stall` limit counts anew, unless it stands still, for the fetch is
+    /// held up here.
     pub(crate) fn note_progress(&mut self, now: Moment, settings: &Settings) {
-        if let Some(stall) = self.allowed(Limit::Stall, settings)
-            && matches!(self.flow, Flow::Flowing)
-        {
-            self.deadlines.set(Limit::Stall, now.after(stall));
+        if let Some(stall) = self.allowed(Limit::Stall, settings) {
+            self.deadlines.put_off(Limit::Stall, now.after(stall));
         }
     }
 
@@ -295,6 +300,13 @@ impl Deadlines {
 
     pub(crate) fn set(&mut self, limit: Limit, at: Moment) {
         self.at[limit as usize] = at;
+    }
+
+    /// A limit that runs ends later.
+    pub(crate) fn put_off(&mut self, limit: Limit, at: Moment) {
+        if !self.at[limit as usize].is_never() {
+            self.at[limit as usize] = at;
+        }
     }
 
     pub(crate) fn clear(&mut self, limit: Limit) {

@@ -3,9 +3,10 @@
 //! In go requests and readiness; out come events, one at a time, each the result of one bounded
 //! piece of work. This file has the surface; [`turn`] the order of the work; [`fetch`] and
 //! [`attempt`] what the user asked for and what becomes of it; [`dial`] how it gets a connection;
-//! [`exchange`], [`receiving`] and [`decoding`] what is said over one; [`memory`] how much of it
-//! may wait; [`connection`], [`opening`], [`reading`] and [`idle`] the socket; [`pool`] whose turn
-//! it is; [`resolver`] names; [`session`] what one exchange leaves for the next.
+//! [`exchange`], [`uploading`], [`receiving`] and [`decoding`] what is said over one; [`memory`]
+//! how much of it may wait; [`connection`], [`opening`], [`reading`] and [`idle`] the socket;
+//! [`pool`] whose turn it is; [`resolver`] names; [`session`] what one exchange leaves for the
+//! next.
 
 mod attempt;
 #[cfg(debug_assertions)]
@@ -26,6 +27,7 @@ mod receiving;
 mod resolver;
 mod session;
 mod turn;
+mod uploading;
 
 #[cfg(test)]
 mod tests {
@@ -50,6 +52,7 @@ use self::memory::{Flow, Memory};
 use self::pool::{Pool, RoomKey};
 use self::reading::{Focus, READ_BYTES_MAX, TLS_READ_BYTES_MAX};
 use self::resolver::{Resolver, ResolverSettings};
+pub use self::uploading::BodyRefused;
 #[cfg(fuzzing)]
 pub(crate) use self::{attempt::redirected, exchange::encoded};
 use crate::error::{Error, Kind, Limit, Phase};
@@ -140,8 +143,8 @@ pub struct Reactor<N: Net = OsNet> {
     unarmed: Vec<FetchKey>,
     /// Origins with both an idle connection and somebody who dials.
     offers: Vec<RoomKey>,
-    /// Fetches whose end is to be told.
-    ended: VecDeque<FetchKey>,
+    /// Fetches whose end is to be told, or that there is room for more of their bodies.
+    to_tell: VecDeque<FetchKey>,
 
     /// Every connection is read into this one.
     read_buffer: Box<[u8]>,
@@ -149,6 +152,8 @@ pub struct Reactor<N: Net = OsNet> {
     decoded: Box<[u8]>,
     /// TLS records on their way out.
     sealed: Vec<u8>,
+    /// A piece of a body on its way out, framed; made when the first one comes.
+    outgoing: Vec<u8>,
     heads: Heads,
     cookies: CookieJar,
     logins: Sessions,
@@ -246,10 +251,11 @@ impl<N: Net> Reactor<N> {
             resolver_is_due: false,
             unarmed: Vec::new(),
             offers: Vec::with_capacity(busy),
-            ended: VecDeque::with_capacity(busy),
+            to_tell: VecDeque::with_capacity(busy),
             read_buffer: vec![0; KEPT_BYTES_MAX + TLS_READ_BYTES_MAX.max(READ_BYTES_MAX)].into(),
             decoded: Box::default(),
             sealed: Vec::new(),
+            outgoing: Vec::new(),
             heads: Heads::default(),
             cookies: CookieJar::new(),
             logins: Sessions::default(),

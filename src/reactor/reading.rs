@@ -7,7 +7,7 @@ use std::io;
 
 use super::Reactor;
 use super::connection::{Connection, ConnectionKey, Ending, Phase};
-use super::exchange::ExchangeKey;
+use super::exchange::{Exchange, ExchangeKey};
 use super::fetch::Fetch;
 use super::opening::{at_proxy, tls_error};
 use super::receiving::spoken_to;
@@ -40,6 +40,11 @@ impl<N: Net> Reactor<N> {
     pub(super) fn work_on(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.queued = false;
+        if let Phase::Open { current: Some(exchange) } = connection.phase
+            && self.exchanges.get(exchange).is_some_and(Exchange::streams)
+        {
+            self.stream(exchange);
+        }
         self.go_on(key);
     }
 
@@ -123,10 +128,17 @@ impl<N: Net> Reactor<N> {
     /// Writes what waits: records, then the rest of the request.
     fn write_on(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let waited = connection.unsent.as_ref().map(Carry::len);
         if let Err(error) = connection.flush(&mut self.net, &mut self.buffers) {
             return self.write_failed(key, error);
         }
+        let got_on = waited.is_some() && waited != connection.unsent.as_ref().map(Carry::len);
         if let Phase::Open { current: Some(exchange) } = connection.phase {
+            if got_on
+                && let Some(fetch) = self.fetch_of(key).and_then(|key| self.fetches.get_mut(key))
+            {
+                fetch.note_progress(self.now, &self.settings);
+            }
             self.send(exchange);
         }
     }
@@ -447,7 +459,7 @@ fn is_reset(error: &io::Error) -> bool {
 
 /// Most bytes that one connection is read in one turn, before others and the caller's program
 /// get theirs.
-const TURN_BYTES_MAX: usize = 256 << 10;
+pub(super) const TURN_BYTES_MAX: usize = 256 << 10;
 /// The same with what is decoded counted too, which costs more and comes of a body's nature.
 const TURN_DECODED_BYTES_MAX: usize = 1 << 20;
 /// What a read counts for at the least, so that one that drips also comes to its share's end.

@@ -193,10 +193,14 @@ impl<N: Net> Reactor<N> {
             }
         }
         let is_coded = exchange.is_coded();
+        let is_early = !matches!(exchange.sending, Sending::Done);
         let Head { status, minor, reason, .. } = *head;
         let line = StatusLine { status, minor, reason, removed };
         if !fetch.collects() {
             fetch.lent = true;
+            if is_early {
+                self.answered_early(key, status);
+            }
             return Step::Happened(Happening::Head { fetch: fetch_key, at: whole, line });
         }
         let Some(connection) = self.connections.get(whole.connection) else { return Step::Worked };
@@ -208,6 +212,8 @@ impl<N: Net> Reactor<N> {
         let most = if is_coded { coded_bytes_max(body_bytes_max) } else { body_bytes_max };
         if announced.is_some_and(|announced| announced > most) {
             self.fail_exchange(key, too_large(body_bytes_max));
+        } else if is_early {
+            self.answered_early(key, status);
         }
         Step::Worked
     }

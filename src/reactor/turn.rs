@@ -19,13 +19,13 @@ impl<N: Net> Reactor<N> {
     /// is left of it, names, limits, and at last new attempts. So an idle connection is handed out
     /// only after every event of this turn was looked at.
     pub(super) fn step(&mut self) -> Step {
-        if let Some(key) = self.ended.pop_front() {
+        if let Some(key) = self.to_tell.pop_front() {
             let has_ended = self.fetches.get(key).is_some_and(Fetch::has_ended);
-            // One that was cancelled meanwhile has no event.
             return if has_ended {
                 Step::Happened(Happening::Ended { fetch: key })
             } else {
-                Step::Worked
+                // One that was cancelled meanwhile has no event.
+                self.tell_writable(key)
             };
         }
         if let Some(focus) = self.focus.take() {
@@ -136,7 +136,7 @@ impl<N: Net> Reactor<N> {
             || self.focus.is_some()
             || !self.again.is_empty()
             || !self.next_turn.is_empty()
-            || !self.ended.is_empty()
+            || !self.to_tell.is_empty()
             || !self.due.is_empty()
             || self.resolver_is_due
             || !self.offers.is_empty()
@@ -161,6 +161,10 @@ impl<N: Net> Reactor<N> {
             Happening::Body { fetch: key, at } => {
                 let tag = self.fetches.get(key)?.request.tag;
                 Some(Event::Body { id: FetchId::of(key), tag, chunk: self.bytes(at) })
+            }
+            Happening::Writable { fetch: key, offset } => {
+                let tag = self.fetches.get(key)?.request.tag;
+                Some(Event::Writable { id: FetchId::of(key), tag, offset })
             }
             Happening::Ended { fetch: key } => {
                 self.release_collected(key);

@@ -24,6 +24,8 @@ pub(crate) struct Socket {
     pub(crate) has_connected: bool,
     pub(crate) is_closed: bool,
     pub(crate) takes_bytes: bool,
+    /// So many of them, and then none.
+    pub(crate) room: usize,
     pub(crate) received: VecDeque<u8>,
     pub(crate) fin: bool,
     pub(crate) refuses: bool,
@@ -52,6 +54,7 @@ impl Net for Script {
             has_connected: false,
             is_closed: false,
             takes_bytes: true,
+            room: usize::MAX,
             received: VecDeque::new(),
             fin: false,
             refuses: false,
@@ -82,11 +85,13 @@ impl Net for Script {
     }
     fn write(&mut self, stream: &mut usize, bytes: &[u8]) -> io::Result<usize> {
         let socket = &mut self.0.borrow_mut().sockets[*stream];
-        if !socket.takes_bytes {
+        let count = bytes.len().min(socket.room);
+        if !socket.takes_bytes || count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        socket.written.extend_from_slice(bytes);
-        Ok(bytes.len())
+        socket.room -= count;
+        socket.written.extend_from_slice(&bytes[..count]);
+        Ok(count)
     }
     fn take_error(&mut self, stream: &mut usize) -> io::Result<Option<io::Error>> {
         let refuses = self.0.borrow().sockets[*stream].refuses;
@@ -146,6 +151,8 @@ pub(crate) struct Stage {
     pub(crate) failed: Vec<Kind>,
     /// What the errors say.
     pub(crate) said: Vec<String>,
+    /// Which bytes of pushed bodies were asked for.
+    pub(crate) wanted: Vec<u64>,
 }
 
 impl Stage {
@@ -163,7 +170,14 @@ impl Stage {
         settings.timeouts.set(Limit::Idle, None);
         change(&mut settings);
         let reactor = Reactor::with_net(net, settings).unwrap();
-        Self { told, reactor, bodies: Vec::new(), failed: Vec::new(), said: Vec::new() }
+        Self {
+            told,
+            reactor,
+            bodies: Vec::new(),
+            failed: Vec::new(),
+            said: Vec::new(),
+            wanted: Vec::new(),
+        }
     }
 
     pub(crate) fn submit(&mut self, method: &str) -> whippet::FetchId {
@@ -206,6 +220,7 @@ impl Stage {
                     self.failed.push(error.kind());
                     self.said.push(error.to_string());
                 }
+                Event::Writable { offset, .. } => self.wanted.push(offset),
                 _ => panic!("nothing is streamed"),
             }
         }

@@ -10,12 +10,13 @@ use whippet::{
     Error, Event, FetchId, Head, Kind, Limit, Reactor, Request, Response, Settings, Stats,
 };
 
-use super::ledger::Asking;
+use super::ledger::{Asking, Ledger};
 use super::net::SimNet;
-use super::random::{Random, body_bytes, mix};
+use super::plan::Scenario;
+use super::random::{Random, mix};
 use super::story::digest;
+use super::uploads::{self, Pushes, Pushing};
 use super::world::World;
-use super::{http, plan::Scenario};
 
 /// One fetch, as the program knows it.
 struct Job {
@@ -27,6 +28,8 @@ struct Job {
     paused_until: Option<u64>,
     total: Option<Duration>,
     deadline: Option<u64>,
+    /// Its body, where it is pushed.
+    pushing: Option<Pushing>,
 }
 
 pub(crate) struct Driver {
@@ -37,6 +40,7 @@ pub(crate) struct Driver {
     settings: Settings,
     unsubmitted: VecDeque<u64>,
     jobs: BTreeMap<u64, Job>,
+    pushes: Pushes,
     /// Names of fetches that are no more.
     over: Vec<FetchId>,
     next_act: u64,
@@ -58,6 +62,7 @@ impl Driver {
         let began = world.borrow().env.now;
         let requests = world.borrow().env.plan.requests;
         let is_nested = random.chance(200);
+        let salt = world.borrow().env.ledger.salt;
         Self {
             world,
             reactor,
@@ -68,6 +73,7 @@ impl Driver {
             settings,
             unsubmitted: (1..=requests).collect(),
             jobs: BTreeMap::new(),
+            pushes: Pushes::new(salt),
             over: Vec::new(),
             next_act: 0,
         }
@@ -143,6 +149,7 @@ impl Driver {
         if self.random.chance(plan.cancel_pm) {
             self.cancel_one();
         }
+        self.give(now);
         if self.random.chance(plan.pause_pm)
             && let Some(id) = self.any_job()
         {
@@ -164,6 +171,16 @@ impl Driver {
         self.next_act = self.now() + 1 + self.random.magnitude(3_000_000);
     }
 
+    /// Gives bodies that are pushed.
+    fn give(&mut self, now: u64) {
+        // The world is the network's while the reactor writes.
+        let mut ledger = Ledger::default();
+        self.pushes.give(&mut self.reactor, now, &mut ledger);
+        if let Some(law) = ledger.broken() {
+            self.break_law(law.to_owned());
+        }
+    }
+
     fn any_job(&mut self) -> Option<u64> {
         let nth = self.random.index(self.jobs.len().max(1));
         self.jobs.keys().nth(nth).copied()
@@ -172,6 +189,7 @@ impl Driver {
     fn cancel_one(&mut self) {
         let Some(id) = self.any_job() else { return };
         let Some(fetch) = self.jobs.remove(&id).and_then(|job| job.fetch) else { return };
+        self.pushes.end(id);
         self.tell(&[51, id], || format!("f{id}  is cancelled"));
         if !self.reactor.cancel(fetch) {
             self.break_law(format!("fetch {id} cannot be cancelled, and has not ended"));
@@ -195,6 +213,9 @@ impl Driver {
         match self.reactor.submit(request) {
             Ok(fetch) => {
                 self.tell(&[53, id], || format!("f{id}  is submitted"));
+                if let Some(pushing) = job.pushing {
+                    self.pushes.begin(id, fetch, pushing);
+                }
                 self.jobs.insert(id, Job { fetch: Some(fetch), ..job });
                 true
             }
@@ -216,10 +237,12 @@ impl Driver {
         let method = *random.pick(&["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE"]);
         let url = format!("{}/{id}/0", world.env.origins[at].base);
         let mut request = Request::new(method, url).unwrap().tag(id);
-        let mut length = 0;
+        let (mut length, mut pushing, mut is_once) = (0, None, false);
         if matches!(method, "POST" | "PUT") {
             length = random.magnitude(world.env.plan.body_bytes.max(100));
-            request = request.body(body_bytes(http::upload(id), 0, length as usize));
+            let (body, pushed, once) = uploads::body(id, salt, length);
+            (pushing, is_once) = (pushed, once);
+            request = request.body(body);
         }
         let collects = random.chance(500);
         request = request.collect(collects);
@@ -230,7 +253,7 @@ impl Driver {
             request = request.header("Connection", "close").unwrap();
         }
         #[cfg(feature = "digest")]
-        if random.chance(world.env.plan.login_pm) {
+        if random.chance(world.env.plan.login_pm) && !is_once {
             request = request.digest_auth("me", "hush").unwrap();
             world.env.logins.enable(id);
         }
@@ -257,7 +280,7 @@ impl Driver {
                 request = request.retries(random.below(4) as u32);
             }
         }
-        world.env.ledger.ask(id, Asking { body_bytes: length, origin: at });
+        world.env.ledger.ask(id, Asking { body_bytes: length, is_once, origin: at });
         let job = Job {
             fetch: None,
             collects,
@@ -266,6 +289,7 @@ impl Driver {
             paused_until: None,
             total,
             deadline,
+            pushing,
         };
         (request, job)
     }
@@ -309,7 +333,7 @@ impl Driver {
             }
             let Some(event) = self.reactor.next_event() else { break };
             let mut world = self.world.borrow_mut();
-            let pauses = take(&mut world, &mut self.jobs, &mut self.over, event);
+            let pauses = take(&mut world, &mut self.jobs, &mut self.pushes, &mut self.over, event);
             drop(world);
             if let Some(id) = pauses
                 && self.random.chance(self.pause_pm())
@@ -338,7 +362,7 @@ impl Driver {
         let resumes = self.jobs.values().filter_map(|job| job.paused_until).min();
         let submits = (!self.unsubmitted.is_empty()).then_some(self.next_act);
         let settles = (self.jobs.is_empty()).then(|| self.now() + 10_000_000);
-        [resumes, submits, settles].into_iter().flatten().min()
+        [resumes, submits, settles, self.pushes.next_at()].into_iter().flatten().min()
     }
 
     /// The laws that hold between any two calls.
@@ -407,11 +431,13 @@ impl Driver {
 fn take(
     world: &mut World,
     jobs: &mut BTreeMap<u64, Job>,
+    pushes: &mut Pushes,
     over: &mut Vec<FetchId>,
     event: Event<'_>,
 ) -> Option<u64> {
     let (Event::Head { id, tag, .. }
     | Event::Body { id, tag, .. }
+    | Event::Writable { id, tag, .. }
     | Event::Done { id, tag, .. }
     | Event::Failed { id, tag, .. }) = &event
     else {
@@ -447,12 +473,21 @@ fn take(
             job.taken += chunk.len() as u64;
             Some(tag)
         }
+        Event::Writable { offset, .. } => {
+            env.story.tell(env.now, &[65, tag, offset], || {
+                format!("f{tag}  is asked for byte {offset} of its body")
+            });
+            pushes.asked(tag, offset, env.now, &mut env.ledger);
+            Some(tag)
+        }
         Event::Done { stats, response, .. } => {
+            pushes.end(tag);
             done(world, tag, job, &stats, response.as_ref());
             end(jobs, over, tag);
             None
         }
         Event::Failed { error, stats, partial, .. } => {
+            pushes.end(tag);
             failed(world, tag, job, &error, &stats, partial.as_ref());
             end(jobs, over, tag);
             None
@@ -502,7 +537,9 @@ fn failed(
     if let Some(partial) = partial {
         env.ledger.check_chunk(tag, nonce_of(&partial.head()), 0, partial.body());
     }
+    let is_once = env.ledger.asking(tag).is_some_and(|asking| asking.is_once);
     let may = env.ledger.is_excused(tag)
+        || error.kind() == Kind::Redirect && is_once
         || matches!(error.kind(), Kind::Timeout | Kind::TooLarge) && env.plan.has_limits
         || env.plan.scenario == Scenario::Scarce;
     if !may {

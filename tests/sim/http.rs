@@ -6,6 +6,7 @@ use super::ledger::Answer;
 use super::logins;
 use super::plan::Fault;
 use super::random::{Random, body_bytes};
+use super::uploads::Heard;
 use super::wire::{Http, Step};
 use super::world::Env;
 
@@ -15,7 +16,9 @@ pub(crate) struct Asked {
     pub(crate) id: u64,
     pub(crate) hop: u64,
     pub(crate) method: String,
+    /// Of a chunked body, known when it is whole.
     pub(crate) length: u64,
+    pub(crate) is_chunked: bool,
     /// The values of its Cookie fields.
     pub(crate) cookies: Vec<String>,
     pub(crate) authorization: Option<String>,
@@ -34,20 +37,29 @@ pub(crate) enum Parsed {
 #[derive(Default)]
 pub(crate) struct Parser {
     head: Vec<u8>,
-    body: Option<(Asked, u64)>,
+    body: Option<(Asked, u64, Heard)>,
 }
 
 impl Parser {
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Parsed>, String> {
         let mut parsed = Vec::new();
         while !bytes.is_empty() {
-            if let Some((asked, at)) = &mut self.body {
-                let count = bytes.len().min((asked.length - *at) as usize);
+            if let Some((asked, at, heard)) = &mut self.body {
+                let left = if asked.is_chunked { heard.left } else { asked.length - *at };
+                let count = bytes.len().min(left as usize);
+                if asked.is_chunked && count == 0 {
+                    heard.framing(bytes[0])?;
+                    bytes = &bytes[1..];
+                }
                 let (piece, rest) = bytes.split_at(count);
                 if body_bytes(upload(asked.id), *at, count) != piece {
                     return Err(format!("the body of request {} is not as given", asked.id));
                 }
                 *at += count as u64;
+                heard.left -= if asked.is_chunked { count as u64 } else { 0 };
+                if heard.is_whole {
+                    asked.length = *at;
+                }
                 bytes = rest;
             } else {
                 if self.head.is_empty() {
@@ -60,9 +72,9 @@ impl Parser {
                 }
                 let asked = read_head(&std::mem::take(&mut self.head))?;
                 parsed.push(Parsed::Head(asked.clone()));
-                self.body = Some((asked, 0));
+                self.body = Some((asked, 0, Heard::default()));
             }
-            if let Some((asked, _)) = self.body.take_if(|(asked, at)| *at == asked.length) {
+            if let Some((asked, _, _)) = self.body.take_if(|(asked, at, _)| *at == asked.length) {
                 parsed.push(Parsed::Whole(asked));
             }
         }
@@ -84,11 +96,15 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         return Err(wrong());
     };
     let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
+    let mut is_chunked = false;
     let (mut cookies, mut authorization) = (Vec::new(), None);
     for line in lines {
         let line = line.to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length: ") {
             length = value.parse().map_err(|_| wrong())?;
+        }
+        if line == "transfer-encoding: chunked" {
+            (length, is_chunked) = (u64::MAX, true);
         }
         cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
         let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
@@ -97,9 +113,17 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         accepts_codings |= line.starts_with("accept-encoding: gzip");
     }
     let method = method.to_owned();
-    let head =
-        Asked { id, hop, method, length, cookies, authorization, asks_close, accepts_codings };
-    Ok(head)
+    Ok(Asked {
+        id,
+        hop,
+        method,
+        length,
+        is_chunked,
+        cookies,
+        authorization,
+        asks_close,
+        accepts_codings,
+    })
 }
 
 /// The name of what is sent with a request.
@@ -115,7 +139,8 @@ pub(crate) fn check_whole(asked: &Asked, env: &mut Env, is_whole: bool) {
             .break_law_unless_crossed(format!("request {} was not asked for", asked.id));
     };
     let (length, given) = (asked.length, asking.body_bytes);
-    if length != given && !(asked.method == "GET" && length == 0) {
+    let is_known = is_whole || !asked.is_chunked;
+    if is_known && length != given && !(asked.method == "GET" && length == 0) {
         env.ledger
             .break_law_unless_crossed(format!("request {}: {length} bytes of {given}", asked.id));
     }

@@ -17,6 +17,8 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     pub(crate) body_bytes: u64,
+    /// Its body can be sent once.
+    pub(crate) is_once: bool,
     pub(crate) origin: usize,
 }
 

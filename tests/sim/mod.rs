@@ -23,6 +23,7 @@ mod plan;
 mod random;
 mod story;
 mod tls;
+mod uploads;
 mod wire;
 mod world;
 

@@ -12,6 +12,8 @@ pub(crate) struct Seen {
     /// The head as it came, with its blank line.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
+    /// The trailer section, line by line.
+    pub(crate) trailers: Vec<String>,
     /// Which of the accepted connections it came on, from 0.
     pub(crate) connection: usize,
     /// Which request of that connection it is, from 0.
@@ -60,19 +62,20 @@ impl Seen {
         let headers = lines.map(field).collect::<io::Result<Vec<_>>>()?;
         let (method, target) = (method.to_owned(), target.to_owned());
         let body = Vec::new();
-        let mut seen = Self { method, target, headers, head, body, connection, nth };
+        let trailers = Vec::new();
+        let mut seen = Self { method, target, headers, head, body, trailers, connection, nth };
         seen.body = seen.read_body(from, kept)?;
         Ok(Some(seen))
     }
 
-    fn read_body(&self, from: &mut impl Read, kept: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+    fn read_body(&mut self, from: &mut impl Read, kept: &mut Vec<u8>) -> io::Result<Vec<u8>> {
         match (self.header("content-length"), self.header("transfer-encoding")) {
             (None, None) => Ok(Vec::new()),
             (Some(length), None) => {
                 let length = length.parse().map_err(|_| malformed("a Content-Length"))?;
                 take(from, kept, length)
             }
-            (None, Some("chunked")) => read_chunked(from, kept),
+            (None, Some("chunked")) => read_chunked(from, kept, &mut self.trailers),
             _ => Err(malformed("the framing of the body")),
         }
     }
@@ -87,14 +90,22 @@ fn field(line: &str) -> io::Result<(String, String)> {
     }
 }
 
-fn read_chunked(from: &mut impl Read, kept: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+fn read_chunked(
+    from: &mut impl Read,
+    kept: &mut Vec<u8>,
+    trailers: &mut Vec<String>,
+) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line = read_line(from, kept)?;
         let size = usize::from_str_radix(&line, 16).map_err(|_| malformed("a chunk's size"))?;
         if size == 0 {
-            while !read_line(from, kept)?.is_empty() {}
-            return Ok(body);
+            loop {
+                match read_line(from, kept)? {
+                    end if end.is_empty() => return Ok(body),
+                    trailer => trailers.push(trailer),
+                }
+            }
         }
         body.extend(take(from, kept, size)?);
         if !read_line(from, kept)?.is_empty() {

@@ -20,12 +20,21 @@ pub(crate) struct RequestHead<'a, H> {
     pub(crate) headers: H,
     /// The content codings that can be undone, as a list. Empty: nothing is said of them.
     pub(crate) accept_encoding: &'a str,
-    /// The bytes of the body that follows. `None`: there is none.
-    pub(crate) body_length: Option<u64>,
+    pub(crate) body: Announced,
+}
+
+/// What a head says of the body behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Announced {
+    /// There is none.
+    Nothing,
+    Length(u64),
+    /// The chunked transfer coding: its length is not known (RFC 9112 §6.1).
+    Chunked,
 }
 
 /// Appends `line` to `out`: Host first (RFC 9110 §7.2), then the caller's headers, then the
-/// defaults that the caller did not give, then Content-Length.
+/// defaults that the caller did not give, then what frames the body.
 pub(crate) fn head<'a, H>(out: &mut Vec<u8>, line: &RequestHead<'_, H>)
 where
     H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
@@ -67,20 +76,20 @@ where
     if !has_agent {
         out.extend_from_slice(USER_AGENT.as_bytes());
     }
-    if let Some(length) = content_length(line.method, line.body_length) {
-        out.extend_from_slice(b"Content-Length: ");
-        push_decimal(out, length);
-        out.extend_from_slice(b"\r\n");
+    match line.body {
+        // RFC 9110 §8.6: zero is said where the method gives a body a meaning, and only there.
+        Announced::Nothing if matches!(line.method, "POST" | "PUT" | "PATCH") => {
+            out.extend_from_slice(b"Content-Length: 0\r\n");
+        }
+        Announced::Nothing => {}
+        Announced::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Announced::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// RFC 9110 §8.6: zero is said where the method gives a body a meaning, and only there.
-fn content_length(method: &str, body_length: Option<u64>) -> Option<u64> {
-    match body_length {
-        None if matches!(method, "POST" | "PUT" | "PATCH") => Some(0),
-        length => length,
-    }
 }
 
 fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
@@ -118,11 +127,15 @@ mod tests {
             host: b"[::1]:8080",
             headers,
             accept_encoding: "",
-            body_length,
+            body: announced(body_length),
         };
         let mut out = Vec::new();
         head(&mut out, &line);
         String::from_utf8(out).unwrap()
+    }
+
+    fn announced(length: Option<u64>) -> Announced {
+        length.map_or(Announced::Nothing, Announced::Length)
     }
 
     fn agent() -> String {
@@ -149,10 +162,9 @@ mod tests {
     fn codings_are_asked_for_unless_the_caller_does_or_asks_for_a_part() {
         let said = |accept_encoding, headers: &[(&[u8], &[u8])]| {
             let (method, base, target) = ("GET", &b""[..], &b"/"[..]);
-            let (host, body_length) = (&b"h"[..], None);
+            let (host, body) = (&b"h"[..], Announced::Nothing);
             let headers = headers.iter().copied();
-            let line =
-                RequestHead { method, base, target, host, headers, accept_encoding, body_length };
+            let line = RequestHead { method, base, target, host, headers, accept_encoding, body };
             let mut out = Vec::new();
             head(&mut out, &line);
             let text = String::from_utf8(out).unwrap();
@@ -200,7 +212,7 @@ mod tests {
                         host: b"h",
                         headers,
                         accept_encoding: "",
-                        body_length: None,
+                        body: Announced::Nothing,
                     };
                     let mut out = Vec::new();
                     head(&mut out, &line);
@@ -225,7 +237,7 @@ mod tests {
                 host: b"h",
                 headers,
                 accept_encoding: "gzip",
-                body_length: None,
+                body: Announced::Nothing,
             };
             head(&mut out, &line);
         }
@@ -258,7 +270,7 @@ mod tests {
                 host,
                 headers,
                 accept_encoding: "gzip, br",
-                body_length,
+                body: announced(body_length),
             };
             head(&mut out, &line);
             let lines: Vec<&[u8]> = out

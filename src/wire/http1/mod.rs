@@ -1,10 +1,11 @@
 //! Floor 1. The client's side of HTTP/1.1 framing (RFC 9112): bytes in, values out.
 //!
-//! A request head is written by [`encode`]. A response is read by [`head`], which also decides
-//! what its header fields say about framing, then by the [`body::BodyReader`] chosen from that.
-//! [`reuse`] judges what the connection is good for afterwards. Nothing here does input or output,
-//! reads a clock, or allocates in the steady state. Whatever leaves in doubt where a message ends
-//! is [`Malformed`], and the connection that carried it must be closed.
+//! A request head is written by [`encode`], a body that comes piece by piece framed by
+//! [`outgoing`]. A response is read by [`head`], which also decides what its header fields say
+//! about framing, then by the [`body::BodyReader`] chosen from that. [`reuse`] judges what the
+//! connection is good for afterwards. Nothing here does input or output, reads a clock, or
+//! allocates in the steady state. Whatever leaves in doubt where a message ends is [`Malformed`],
+//! and the connection that carried it must be closed.
 
 pub(crate) mod body;
 pub(crate) mod chunked;
@@ -14,6 +15,7 @@ pub(crate) mod encode;
 pub(crate) mod head;
 pub(crate) mod heads;
 pub(crate) mod hints;
+pub(crate) mod outgoing;
 pub(crate) mod reuse;
 pub(crate) mod scan;
 
