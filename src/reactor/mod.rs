@@ -21,6 +21,7 @@ pub(crate) mod memory;
 mod opening;
 mod path;
 mod pool;
+mod proxied;
 mod reading;
 mod receiving;
 mod resolver;
@@ -152,6 +153,8 @@ pub struct Reactor<N: Net = OsNet> {
     heads: Heads,
     cookies: CookieJar,
     logins: Sessions,
+    /// With proxies, which are no origins.
+    proxy_logins: Sessions,
     told: Told,
     buffers: Buffers,
     memory: Memory,
@@ -253,6 +256,7 @@ impl<N: Net> Reactor<N> {
             heads: Heads::default(),
             cookies: CookieJar::new(),
             logins: Sessions::default(),
+            proxy_logins: Sessions::default(),
             told: Told::default(),
             buffers: Buffers::new(),
             memory: Memory::new(&settings),
