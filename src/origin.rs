@@ -59,7 +59,8 @@ impl Origin {
         Some(Self::new(scheme, host, literal, url.port().unwrap_or(scheme.default_port())))
     }
 
-    fn new(scheme: Scheme, host: Box<str>, literal: Option<IpAddr>, port: u16) -> Self {
+    /// From its parts, the host as it is kept.
+    pub(crate) fn new(scheme: Scheme, host: Box<str>, literal: Option<IpAddr>, port: u16) -> Self {
         let hash = hash_state().hash_one((scheme, &host, port));
         Self { scheme, host, port, literal, hash }
     }

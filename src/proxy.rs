@@ -29,16 +29,27 @@ use crate::userinfo::{Userinfo, without_userinfo};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy(Arc<Inner>);
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Inner {
     protocol: ProxyProtocol,
     /// Lower case, in ASCII form, an IPv6 address without brackets.
     host: Box<str>,
     port: u16,
     literal: Option<IpAddr>,
-    credentials: Option<Userinfo>,
-    /// The value of Proxy-Authorization (RFC 9110 §11.7.2) that says the same.
-    authorization: Option<Box<str>>,
+    credentials: Option<Arc<Userinfo>>,
+    asked: Asked,
+}
+
+/// What an HTTP proxy is told of the credentials.
+#[derive(Clone, PartialEq, Eq)]
+enum Asked {
+    /// Nothing: there are none, or it is a SOCKS proxy, which has messages of its own for them.
+    Never,
+    /// This value of Proxy-Authorization (RFC 9110 §11.7.2), unasked.
+    Basic(Box<str>),
+    /// What answers a challenge of it, at this place.
+    #[cfg_attr(not(feature = "digest"), expect(dead_code, reason = "nothing makes one"))]
+    Digest(Box<Origin>),
 }
 
 /// How a proxy is spoken to.
@@ -105,7 +116,8 @@ impl Proxy {
     /// A proxy by its URL: `http`, `https`, `socks4`, `socks4a`, `socks5` or `socks5h`; `http`
     /// where there is no scheme. The port is 1080 where none is given, 443 for https, as with
     /// curl. A user name and password in it are the proxy's own: they are sent as Basic
-    /// (RFC 7617) or as RFC 1929 has it; SOCKS 4 takes the name only.
+    /// (RFC 7617), unless it is [told otherwise](Self::digest), or as RFC 1929 has it; SOCKS 4
+    /// takes the name only.
     ///
     /// # Errors
     /// [`Kind::InvalidUrl`], with what is wrong. User information is never repeated.
@@ -139,9 +151,33 @@ impl Proxy {
         if let Some(credentials) = &credentials {
             check(protocol, credentials).map_err(|what| invalid(url, what))?;
         }
-        let authorization = credentials.as_ref().map(|it| it.basic().into());
-        let host = host.into();
-        Ok(Self(Arc::new(Inner { protocol, host, port, literal, credentials, authorization })))
+        let asked = match &credentials {
+            Some(credentials) if protocol.is_http() => Asked::Basic(credentials.basic().into()),
+            _ => Asked::Never,
+        };
+        let (host, credentials) = (host.into(), credentials.map(Arc::new));
+        Ok(Self(Arc::new(Inner { protocol, host, port, literal, credentials, asked })))
+    }
+
+    /// The user name and password answer challenges of scheme Digest (RFC 7616), and are never
+    /// sent as they are. The first request, and the first tunnel, costs one more attempt for it.
+    /// Nothing changes for a proxy without credentials, and for SOCKS.
+    ///
+    /// ```
+    /// let proxy = whippet::Proxy::new("http://me:hush@127.0.0.1:3128")?.digest();
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    #[cfg(feature = "digest")]
+    #[must_use]
+    pub fn digest(self) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        if matches!(inner.asked, Asked::Basic(_)) {
+            let is_tls = inner.protocol == ProxyProtocol::Https;
+            let scheme = if is_tls { Scheme::Https } else { Scheme::Http };
+            let at = Origin::new(scheme, inner.host.clone(), inner.literal, inner.port);
+            inner.asked = Asked::Digest(Box::new(at));
+        }
+        Self(Arc::new(inner))
     }
 
     /// How it is spoken to.
@@ -165,11 +201,23 @@ impl Proxy {
     }
 
     pub(crate) fn credentials(&self) -> Option<&Userinfo> {
-        self.0.credentials.as_ref()
+        self.0.credentials.as_deref()
     }
 
+    /// What it is told unasked.
     pub(crate) fn authorization(&self) -> Option<&str> {
-        self.0.authorization.as_deref()
+        match &self.0.asked {
+            Asked::Basic(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Where and as whom its challenges are answered.
+    pub(crate) fn login(&self) -> Option<(&Origin, &Arc<Userinfo>)> {
+        match (&self.0.asked, &self.0.credentials) {
+            (Asked::Digest(at), Some(login)) => Some((at, login)),
+            _ => None,
+        }
     }
 
     /// Whether requests for this scheme are handed to it, without a tunnel to the origin.
@@ -230,6 +278,15 @@ impl Proxies {
     #[must_use]
     pub fn https(mut self, proxy: Proxy) -> Self {
         self.https = Some(proxy);
+        self
+    }
+
+    /// With each of them as [`Proxy::digest`] makes it.
+    #[cfg(feature = "digest")]
+    #[must_use]
+    pub fn digest(mut self) -> Self {
+        self.http = self.http.map(Proxy::digest);
+        self.https = self.https.map(Proxy::digest);
         self
     }
 
@@ -382,6 +439,24 @@ mod tests {
         assert_eq!(proxy.authorization(), Some("Basic dXMgZXI6cDphc3M="));
         assert!(!format!("{proxy} {proxy:?}").contains("ass"));
         assert!(proxy != Proxy::new("http://h").unwrap());
+    }
+
+    #[cfg(feature = "digest")]
+    #[test]
+    fn credentials_for_digest_are_not_said_unasked() {
+        let basic = Proxy::new("https://me:hush@h").unwrap();
+        let digest = basic.clone().digest();
+        assert!(digest != basic && digest == basic.clone().digest().digest());
+        assert!(digest.authorization().is_none() && basic.login().is_none());
+        let (at, login) = digest.login().unwrap();
+        assert_eq!((at.to_string(), &*login.user), ("h:443".to_owned(), &b"me"[..]));
+        for url in ["http://h", "socks5h://me:hush@h", "socks4://me@h"] {
+            let proxy = Proxy::new(url).unwrap();
+            assert!(proxy.authorization().is_none() && proxy.login().is_none(), "{url}");
+            assert!(proxy.clone().digest() == proxy, "{url}");
+        }
+        let both = Proxies::all(basic).digest();
+        assert!(both.http.as_ref() == Some(&digest) && both.https.as_ref() == Some(&digest));
     }
 
     #[test]

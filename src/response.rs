@@ -41,6 +41,16 @@ pub(crate) struct Field {
     pub(crate) value: Span,
 }
 
+/// The values of all fields of a name.
+pub(crate) fn values<'a>(
+    fields: &'a [Field],
+    bytes: &'a [u8],
+    name: &'static [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let named = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name);
+    fields.iter().filter(named).map(|field| field.value.of(bytes))
+}
+
 /// Status line and header fields, borrowed from the buffer they arrived in.
 #[derive(Clone, Copy)]
 pub struct Head<'a> {

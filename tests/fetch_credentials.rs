@@ -11,7 +11,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 use support::program::{self, records};
-use support::{Origin, Seen, ok, redirect, response};
+use support::{Asked, Origin, ProxyServer, ProxySetup, Seen, ok, redirect, response};
 
 const SECRET: &str = "canary7Q";
 /// `me:canary7Q`.
@@ -59,6 +59,27 @@ fn digest_is_the_form_of_u_and_of_a_urls_login() {
     }
     assert_eq!(schemes(&origin), ["-", "Digest", "-", "Digest"]);
     assert_eq!(text(&run(&["-s", "-u", &user, &url], "", &[]).stdout), "Basic");
+}
+
+#[test]
+fn with_proxy_digest_a_proxys_login_is_never_sent_as_it_is() {
+    let origin = Origin::plain(|seen| ok(seen.header("proxy-authorization").unwrap_or("none")));
+    let objects = |asked: &Asked| {
+        let field = "Digest realm=\"r\", nonce=\"n\", qop=\"auth\"";
+        let said = "HTTP/1.1 407 Who\r\nContent-Length: 0\r\nProxy-Authenticate: ";
+        asked.who.is_none().then(|| format!("{said}{field}\r\n\r\n"))
+    };
+    let setup = ProxySetup { objects: Some(Box::new(objects)), ..ProxySetup::default() };
+    let proxy = ProxyServer::start(origin.address(), setup);
+    let at = format!("http://me:{SECRET}@{}", proxy.address());
+    let url = origin.url_at("hidden.test", "/");
+    let job = json!({"url": url, "proxy": at}).to_string();
+    let digest = ["-s", "--proxy-digest"];
+    for (args, input) in [(&["-x", &at, &url][..], ""), (&["--json", "--jobs", "-"], &job)] {
+        let said = text(&run(&[&digest, args].concat(), input, &[]).stdout);
+        assert!(said.contains("Digest username=") && !said.contains("Y2FuYXJ5"), "{said}");
+    }
+    assert_eq!(proxy.asked().iter().filter(|asked| asked.who.is_none()).count(), 2);
 }
 
 #[test]

@@ -107,6 +107,9 @@ pub(crate) struct Args {
     #[arg(short = 'x', long, value_name = "URL", value_parser = values::proxy,
           conflicts_with = "demo")]
     pub(crate) proxy: Option<ProxyChoice>,
+    /// Give the login in a proxy's URL in answer to its Digest challenge, and never as it is
+    #[arg(long)]
+    pub(crate) proxy_digest: bool,
     /// Connect to ADDR where a URL says HOST and PORT; may be given again
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = values::resolve)]
     pub(crate) resolve: Vec<Resolve>,

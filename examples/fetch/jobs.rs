@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use whippet::url::Url;
-use whippet::{Error, Kind, Phase, Request, Resolve};
+use whippet::{Error, Kind, Phase, Proxy, Request, Resolve};
 
 use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 
@@ -21,6 +21,8 @@ pub(crate) struct Defaults {
     pub(crate) auth: Option<Auth>,
     /// The login in a URL answers a Digest challenge, and is not sent as it is.
     pub(crate) digest: bool,
+    /// So does the login in a proxy's.
+    pub(crate) proxy_digest: bool,
     /// Most bytes of a body that is streamed.
     pub(crate) body_bytes_max: Option<u64>,
     /// Whether the reactor gathers bodies.
@@ -227,7 +229,8 @@ impl Spec {
             request = request.body_bytes_max(bytes);
         }
         if let Some(ProxyChoice(proxy)) = &self.proxy {
-            request = request.proxy(proxy.clone());
+            let digest = |proxy: Proxy| if defaults.proxy_digest { proxy.digest() } else { proxy };
+            request = request.proxy(proxy.clone().map(digest));
         }
         for Resolve { host, port, address } in &self.resolve {
             request = request.resolve(host, *port, *address)?;

@@ -164,11 +164,12 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
 
 /// What the command line says, or else the environment. The demo's origin is at hand.
 fn proxies_of(args: &Args) -> Result<Proxies, String> {
-    match &args.proxy {
-        Some(ProxyChoice(proxy)) => Ok(proxy.clone().map_or_else(Proxies::default, Proxies::all)),
-        None if args.demo.is_some() => Ok(Proxies::default()),
-        None => Proxies::from_environment().map_err(|error| error.to_string()),
-    }
+    let proxies = match &args.proxy {
+        Some(ProxyChoice(proxy)) => proxy.clone().map_or_else(Proxies::default, Proxies::all),
+        None if args.demo.is_some() => Proxies::default(),
+        None => Proxies::from_environment().map_err(|error| error.to_string())?,
+    };
+    Ok(if args.proxy_digest { proxies.digest() } else { proxies })
 }
 
 /// Every body in a file takes a descriptor beside its connection's; the reactor knows only of its
@@ -266,10 +267,10 @@ fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
     let body = args.data.take().map(|data| body_of(data, args)).transpose()?;
     let of_user = if args.digest { Auth::Digest } else { Auth::Basic };
     let auth = args.user.take().map(of_user).or(args.bearer.take().map(Auth::Bearer));
-    let digest = args.digest;
+    let (digest, proxy_digest) = (args.digest, args.proxy_digest);
     let method = if args.head { Some("HEAD".to_owned()) } else { args.method.take() };
     let body_bytes_max = args.max_body;
-    Ok(Defaults { method, headers, body, auth, digest, body_bytes_max, collect })
+    Ok(Defaults { method, headers, body, auth, digest, proxy_digest, body_bytes_max, collect })
 }
 
 /// The text, or with @ the bytes of a file; `@-` is standard input, read to its end.

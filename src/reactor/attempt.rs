@@ -43,6 +43,7 @@ impl<N: Net> Reactor<N> {
         match head.status {
             300..=399 => self.judge_redirect(exchange, key, head, whole),
             401 => self.judge_challenge(exchange, key, whole),
+            407 => self.judge_proxy(exchange, key, whole),
             status if retry::is_retryable(status) => self.judge_status(exchange, key, head, whole),
             _ => false,
         }
@@ -122,12 +123,17 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         self.detach(exchange);
-        self.leave_stage(key, CloseReason::Cancelled);
         if let Some(fetch) = self.fetches.get_mut(key) {
             fetch.challenges += 1;
         }
-        self.wait_again(key);
+        self.ask_again(key);
         true
+    }
+
+    /// The fetch asks once more, by another attempt that is held against nobody.
+    pub(super) fn ask_again(&mut self, key: FetchKey) {
+        self.leave_stage(key, CloseReason::Cancelled);
+        self.wait_again(key);
     }
 
     fn redirect(&mut self, exchange: ExchangeKey, key: FetchKey, status: u16, next: Next) {
@@ -144,6 +150,7 @@ impl<N: Net> Reactor<N> {
         fetch.stats.redirects += 1;
         // Another place may ask, and may be answered.
         fetch.challenges = 0;
+        fetch.proxy_challenges = 0;
         self.leave_stage(key, CloseReason::Cancelled);
         self.wait_again(key);
     }

@@ -53,6 +53,8 @@ pub(crate) struct Fetch {
     pub(crate) retries: u32,
     /// Challenges answered since the last redirect.
     pub(crate) challenges: u32,
+    /// Those of a proxy.
+    pub(crate) proxy_challenges: u32,
     pub(crate) hops: Vec<Hop>,
     pub(crate) stats: Stats,
     pub(crate) submitted: Moment,
@@ -179,6 +181,7 @@ impl Fetch {
             stale_retried: false,
             retries: 0,
             challenges: 0,
+            proxy_challenges: 0,
             hops: Vec::new(),
             stats: Stats::default(),
             submitted: now,

@@ -22,6 +22,7 @@ pub(crate) mod memory;
 mod opening;
 mod path;
 mod pool;
+mod proxied;
 mod reading;
 mod receiving;
 mod resolver;
@@ -157,6 +158,8 @@ pub struct Reactor<N: Net = OsNet> {
     heads: Heads,
     cookies: CookieJar,
     logins: Sessions,
+    /// With proxies, which are no origins.
+    proxy_logins: Sessions,
     told: Told,
     buffers: Buffers,
     memory: Memory,
@@ -259,6 +262,7 @@ impl<N: Net> Reactor<N> {
             heads: Heads::default(),
             cookies: CookieJar::new(),
             logins: Sessions::default(),
+            proxy_logins: Sessions::default(),
             told: Told::default(),
             buffers: Buffers::new(),
             memory: Memory::new(&settings),

@@ -59,9 +59,11 @@ impl<N: Net> Reactor<N> {
     fn channel_open(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(dialled_for) = connection.phase.opening() else { return };
-        let Some(tunnel) = &connection.tunnel else { return self.opened(key) };
-        let mut request = Vec::new();
-        tunnel.start(&mut request);
+        if connection.tunnel.is_none() {
+            return self.opened(key);
+        }
+        let request = self.tunnel_request(key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         // After TLS with it the limit counts already.
         let was_connecting = matches!(connection.phase, Phase::Connecting { .. });
         connection.phase.go(Phase::Tunnelling { dialled_for });
@@ -80,6 +82,7 @@ impl<N: Net> Reactor<N> {
         match tunnel.receive(said, &mut answer) {
             Ok(false) => self.tell_proxy(key, &answer),
             Ok(true) => self.tunnel_open(key),
+            Err(_) if self.answers_tunnel(key) => {}
             Err(error) => self.open_failed(key, tunnel_error(error)),
         }
     }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use super::Reactor;
 use super::exchange::{Exchange, ExchangeKey, encode};
 use super::fetch::{Fetch, FetchKey};
+use super::proxied::answer_to_proxy;
 use super::reading::Focus;
 use crate::net::Net;
 use crate::origin::Origin;
 use crate::policy::auth::Verdict;
 use crate::policy::cookies::Place;
+use crate::proxy::Proxy;
 use crate::request::{Encoded, Request};
-use crate::response::Field;
+use crate::response::values;
 use crate::settings::Settings;
 use crate::userinfo::Userinfo;
 use crate::wire::http1::head::Head;
@@ -27,7 +29,8 @@ impl<N: Net> Reactor<N> {
         let request = &fetch.request;
         let takes_cookies = head.hints.sets_cookies && uses_cookies(request, &self.settings);
         let login = &request.parts.choices.digest;
-        if !takes_cookies && login.is_none() {
+        let proxy = request.parts.route.forwarder();
+        if !takes_cookies && login.is_none() && proxy.is_none() {
             return;
         }
         let Some(connection) = self.connections.get(whole.connection) else { return };
@@ -36,6 +39,11 @@ impl<N: Net> Reactor<N> {
             let origin = &request.parts.route.origin;
             for value in values(self.heads.fields(), bytes, b"authentication-info") {
                 self.logins.note_info(origin, login, value);
+            }
+        }
+        if let Some((at, login)) = proxy.and_then(Proxy::login) {
+            for value in values(self.heads.fields(), bytes, b"proxy-authentication-info") {
+                self.proxy_logins.note_info(at, login, value);
             }
         }
         if takes_cookies {
@@ -70,7 +78,7 @@ impl<N: Net> Reactor<N> {
 
     /// What this exchange of a fetch sends, where it is not what every clone of its request does.
     pub(super) fn with_session(&mut self, key: FetchKey) -> Option<Box<Encoded>> {
-        let Self { fetches, settings, cookies, logins, net, .. } = self;
+        let Self { fetches, settings, cookies, logins, proxy_logins, net, .. } = self;
         let fetch = fetches.get(key)?;
         let (request, decodes) = (&fetch.request, fetch.decodes(settings));
         let authorization = match digest_of(request) {
@@ -80,6 +88,7 @@ impl<N: Net> Reactor<N> {
             }
             None => listed(fetch, settings).map(|login| login.basic().into_bytes()),
         };
+        let answer = answer_to_proxy(request, proxy_logins);
         let given = || request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
         let cookies = if cookies.is_empty() || !uses_cookies(request, settings) {
             None
@@ -87,16 +96,19 @@ impl<N: Net> Reactor<N> {
             let own = given().filter(|(name, _)| is_cookie(name)).map(|(_, value)| value);
             cookies.value_for(place_of(request), &own.collect::<Vec<_>>(), net.wall())
         };
-        if authorization.is_none() && cookies.is_none() {
+        if authorization.is_none() && cookies.is_none() && answer.is_none() {
             return None;
         }
         // One field has all cookies (RFC 6265bis §5.8.1).
         let headers = given().filter(|(name, _)| cookies.is_none() || !is_cookie(name));
         let headers = headers
             .chain(authorization.iter().map(|value| (&b"Authorization"[..], &**value)))
-            .chain(cookies.iter().map(|value| (&b"Cookie"[..], &**value)));
+            .chain(cookies.iter().map(|value| (&b"Cookie"[..], &**value)))
+            .chain(answer.iter().map(|value| (&b"Proxy-Authorization"[..], &**value)));
         let shows_login = authorization.is_some() && digest_of(request).is_some();
-        Some(Box::new(Encoded { shows_login, ..encode(request, &headers, decodes) }))
+        let answers_proxy = answer.is_some();
+        let encoded = encode(request, &headers, decodes);
+        Some(Box::new(Encoded { shows_login, answers_proxy, ..encoded }))
     }
 }
 
@@ -129,14 +141,4 @@ fn place_of(request: &Request) -> Place<'_> {
 
 fn is_cookie(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"cookie")
-}
-
-/// The values of all fields of a name.
-fn values<'a>(
-    fields: &'a [Field],
-    bytes: &'a [u8],
-    name: &'static [u8],
-) -> impl Iterator<Item = &'a [u8]> {
-    let named = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name);
-    fields.iter().filter(named).map(|field| field.value.of(bytes))
 }

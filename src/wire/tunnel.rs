@@ -2,8 +2,8 @@
 //! [`socks`](super::socks).
 //!
 //! In go the proxy, the origin and what the proxy says, in any pieces; out come the bytes to send
-//! and, once, that the tunnel is there. What a proxy sends beyond that is refused: nobody behind
-//! it has been asked for anything yet.
+//! and, once, that the tunnel is there, or what the proxy asks of who wants it. What a proxy sends
+//! beyond that is refused: nobody behind it has been asked for anything yet.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,6 +14,7 @@ use super::http1::{INTERIM_RESPONSES_MAX, Malformed};
 use super::socks::{Refusal, Socks4, Socks5};
 use crate::origin::Origin;
 use crate::proxy::{Proxy, ProxyProtocol};
+use crate::response::{Field, values};
 
 /// A tunnel that is being asked for.
 #[derive(Clone)]
@@ -44,10 +45,11 @@ impl Tunnel {
         })
     }
 
-    /// Appends what is sent first.
-    pub(crate) fn start(&self, out: &mut Vec<u8>) {
+    /// Appends what is sent first. `answer`: what a challenge that came before asks for, as a
+    /// value of Proxy-Authorization.
+    pub(crate) fn start(&mut self, answer: Option<&[u8]>, out: &mut Vec<u8>) {
         match self {
-            Self::Connect(connect) => out.extend_from_slice(&connect.request),
+            Self::Connect(connect) => connect.start(answer, out),
             Self::Socks4(socks) => socks.start(out),
             Self::Socks5(socks) => socks.start(out),
         }
@@ -66,8 +68,12 @@ impl Tunnel {
 /// A CONNECT request and as much of its answer as has come.
 #[derive(Clone)]
 pub(crate) struct Connect {
-    request: Vec<u8>,
-    has_credentials: bool,
+    /// The origin with its port: the target (RFC 9112 §3.2.3).
+    pub(crate) target: Box<str>,
+    /// The value of Proxy-Authorization.
+    credentials: Option<Box<[u8]>>,
+    /// What a 407 said in Proxy-Authenticate.
+    pub(crate) challenges: Vec<Box<[u8]>>,
     carry: Vec<u8>,
     scan: Option<Scan>,
     interim_responses: usize,
@@ -75,18 +81,35 @@ pub(crate) struct Connect {
 
 impl Connect {
     fn new(origin: &Origin, authorization: Option<&str>) -> Self {
-        let mut request = format!("CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n");
-        if let Some(credentials) = authorization {
-            request.extend(["Proxy-Authorization: ", credentials, "\r\n"]);
-        }
-        request.push_str(concat!("User-Agent: whippet/", env!("CARGO_PKG_VERSION"), "\r\n\r\n"));
         Self {
-            request: request.into_bytes(),
-            has_credentials: authorization.is_some(),
+            target: origin.to_string().into(),
+            credentials: authorization.map(|value| value.as_bytes().into()),
+            challenges: Vec::new(),
             carry: Vec::new(),
             scan: None,
             interim_responses: 0,
         }
+    }
+
+    /// Whether the proxy was told who asks.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.credentials.is_some()
+    }
+
+    fn start(&mut self, answer: Option<&[u8]>, out: &mut Vec<u8>) {
+        if let Some(answer) = answer {
+            self.credentials = Some(answer.into());
+        }
+        let target = self.target.as_bytes();
+        for part in [b"CONNECT ", target, b" HTTP/1.1\r\nHost: ", target, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+        if let Some(credentials) = &self.credentials {
+            for part in [b"Proxy-Authorization: ", &**credentials, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(USER_AGENT);
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<bool, TunnelError> {
@@ -103,7 +126,7 @@ impl Connect {
                 return Ok(false);
             };
             if !head.is_interim() {
-                return self.answered(&head);
+                return self.answered(&head, &fields);
             }
             self.interim_responses += 1;
             if self.interim_responses > INTERIM_RESPONSES_MAX {
@@ -118,12 +141,19 @@ impl Connect {
     }
 
     /// Lengths in an answer of 2xx mean nothing; the tunnel begins behind the head.
-    fn answered(&self, head: &Head) -> Result<bool, TunnelError> {
+    fn answered(&mut self, head: &Head, fields: &[Field]) -> Result<bool, TunnelError> {
         match head.status {
             200..=299 if self.carry.len() > head.length => Err(TunnelError::Overrun),
             200..=299 => Ok(true),
-            407 if self.has_credentials => Err(TunnelError::CredentialsRefused),
-            407 => Err(TunnelError::CredentialsWanted),
+            407 => {
+                head::unfold(&mut self.carry, fields);
+                let asks = values(fields, &self.carry, b"proxy-authenticate");
+                self.challenges = asks.map(Box::from).collect();
+                Err(match self.has_credentials() {
+                    true => TunnelError::CredentialsRefused,
+                    false => TunnelError::CredentialsWanted,
+                })
+            }
             status => {
                 let reason = String::from_utf8_lossy(head.reason.of(&self.carry));
                 let shown = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX);
@@ -189,6 +219,9 @@ impl fmt::Display for TunnelError {
 
 impl std::error::Error for TunnelError {}
 
+/// What follows the fields that a CONNECT has of its own.
+const USER_AGENT: &[u8] =
+    concat!("User-Agent: whippet/", env!("CARGO_PKG_VERSION"), "\r\n\r\n").as_bytes();
 /// Most bytes of an answer to CONNECT.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// How much of a reason phrase is repeated in an error.
@@ -213,7 +246,7 @@ mod tests {
         cuts: &[usize],
     ) -> (Vec<u8>, Result<bool, TunnelError>) {
         let mut sent = Vec::new();
-        tunnel.start(&mut sent);
+        tunnel.start(None, &mut sent);
         let mut from = 0;
         for to in cuts.iter().copied().chain([said.len()]) {
             let piece = &said[from..to];
@@ -259,6 +292,28 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(String::from_utf8(sent).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_proxy_that_asks_who_it_is_can_be_answered() {
+        let said = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm=\"a\"\r\nX: y\r\n\
+                     proxy-authenticate: Digest realm=\"b\",\r\n nonce=\"n\"\r\n\r\nbody";
+        let mut first = tunnel("http://h", "https://a.example/", None).unwrap();
+        let ended = first.receive(said, &mut Vec::new());
+        assert_eq!(ended, Err(TunnelError::CredentialsWanted));
+        assert!(matches!(&first, Tunnel::Connect(asked) if !asked.has_credentials()));
+        let challenges: Vec<_> = match &first {
+            Tunnel::Connect(asked) => asked.challenges.iter().map(|it| &**it).collect(),
+            _ => Vec::new(),
+        };
+        // The end of the line became spaces.
+        assert_eq!(challenges, [&b"Basic realm=\"a\""[..], b"Digest realm=\"b\",   nonce=\"n\""]);
+        let mut second = tunnel("http://h", "https://a.example/", None).unwrap();
+        let mut sent = Vec::new();
+        second.start(Some(b"Digest x"), &mut sent);
+        let sent = String::from_utf8(sent).unwrap();
+        assert!(sent.contains("443\r\nProxy-Authorization: Digest x\r\nUser-Agent: "), "{sent}");
+        assert_eq!(second.receive(said, &mut Vec::new()), Err(TunnelError::CredentialsRefused));
     }
 
     #[test]

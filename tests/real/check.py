@@ -52,7 +52,7 @@ def drive(options):
         reused += problem is None and bool(result["reused"])
         return problem
 
-    arguments = ["--cacert", options.cacert]
+    arguments = ["--cacert", options.cacert, *options.option]
     if options.concurrency:
         arguments += ["-c", str(options.concurrency)]
     with driving.Program(options.fetch, arguments, judge, options.errors) as program:
@@ -84,6 +84,7 @@ def main():
     driven.add_argument("--jobs", type=int, required=True)
     driven.add_argument("--concurrency", type=int)
     driven.add_argument("--close-path", default="")
+    driven.add_argument("--option", action="append", default=[], help="one more of the program")
     driven.add_argument("--expect-reuse", choices=["most", "none"], required=True)
     driven.add_argument("--pause", type=float, default=0)
     driven.add_argument("bases", nargs="+")

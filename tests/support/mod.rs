@@ -26,7 +26,7 @@ pub(crate) use dns::{DnsQuestion, DnsReply, DnsServer, QueryType};
 pub(crate) use latch::Latch;
 pub(crate) use origin::{Greeting, Handshake, Log, Origin, Setup};
 pub(crate) use ports::{Blackhole, blackhole, refused_port};
-pub(crate) use proxy::{Asked, ProxyServer, ProxySetup};
+pub(crate) use proxy::{Asked, ProxyServer, ProxySetup, basic};
 pub(crate) use relay::{Relay, Towards};
 pub(crate) use reply::{Action, Reply, chunked, ok, redirect, response, status};
 pub(crate) use request::Seen;

@@ -28,7 +28,12 @@ pub(crate) struct ProxySetup {
     pub(crate) wants: Option<(&'static str, &'static str)>,
     /// What it says in place of leading anywhere, before it closes.
     pub(crate) says: Option<Vec<u8>>,
+    /// What it says to this HTTP request, before it reads the next one; none: it leads on.
+    pub(crate) objects: Option<Objection>,
 }
+
+/// Judges what the proxy is asked.
+pub(crate) type Objection = Box<dyn Fn(&Asked) -> Option<String> + Send + Sync>;
 
 /// What a client asked of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -154,9 +159,10 @@ impl Shared {
         }
     }
 
-    fn note(&self, how: &str, to: String, who: Option<String>) {
+    fn note(&self, how: &str, to: String, who: Option<String>) -> Asked {
         let asked = Asked { how: how.to_owned(), to, who };
-        self.state.lock().unwrap().asked.push(asked);
+        self.state.lock().unwrap().asked.push(asked.clone());
+        asked
     }
 
     fn http(&self, mut client: impl Stream, first: u8) -> io::Result<()> {
@@ -168,9 +174,14 @@ impl Shared {
         let mut words = text.split(' ');
         let (how, to) = (words.next().unwrap(), words.next().unwrap());
         let asks = text.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: "));
-        self.note(how, to.to_owned(), asks.map(str::to_owned));
+        let asked = self.note(how, to.to_owned(), asks.map(str::to_owned));
         if let Some(says) = &self.setup.says {
             return client.write_all(says);
+        }
+        if let Some(objection) = self.setup.objects.as_ref().and_then(|objects| objects(&asked)) {
+            client.write_all(objection.as_bytes())?;
+            let next = byte(&mut client)?;
+            return self.http(client, next);
         }
         let wants = self.setup.wants.map(|(user, password)| basic(user, password));
         if wants.as_deref() != asks && wants.is_some() {

@@ -1,0 +1,104 @@
+//! Floor 2. Logins at proxies: challenges (407) that are answered, for requests that are handed to
+//! a proxy and for tunnels through one.
+//!
+//! In go what a proxy asks, and requests to it that are about to be sent; out come the answers that
+//! go with them, and another attempt for a fetch whose proxy asked. An answer goes to its proxy
+//! alone: what is behind a tunnel sees none.
+
+use super::Reactor;
+use super::connection::ConnectionKey;
+use super::exchange::{Exchange, ExchangeKey};
+use super::fetch::FetchKey;
+use super::reading::Focus;
+use crate::net::Net;
+use crate::policy::auth::{Sessions, Verdict};
+use crate::proxy::Proxy;
+use crate::request::Request;
+use crate::response::values;
+use crate::wire::tunnel::Tunnel;
+
+/// Requests that a proxy hands on.
+impl<N: Net> Reactor<N> {
+    /// A 407 that can be answered is, by one more exchange of the same fetch. `true`: it is not
+    /// handed over.
+    pub(super) fn judge_proxy(
+        &mut self,
+        exchange: ExchangeKey,
+        key: FetchKey,
+        whole: Focus,
+    ) -> bool {
+        let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::answers_proxy);
+        let Some(fetch) = self.fetches.get_mut(key) else { return false };
+        let Some((at, login)) = forwarder_of(&fetch.request).and_then(Proxy::login) else {
+            return false;
+        };
+        let Some(connection) = self.connections.get(whole.connection) else { return false };
+        let bytes = whole.bytes(&self.read_buffer, connection);
+        let fields = values(self.heads.fields(), bytes, b"proxy-authenticate");
+        let random = |into: &mut [u8]| self.net.random(into).is_ok();
+        let before = (fetch.proxy_challenges, was_shown);
+        if self.proxy_logins.judge(at, login, fields, before, random) == Verdict::Answer {
+            return false;
+        }
+        fetch.proxy_challenges += 1;
+        self.detach(exchange);
+        self.ask_again(key);
+        true
+    }
+}
+
+/// What a request says to the proxy that it is handed to, where that has asked before.
+pub(super) fn answer_to_proxy(request: &Request, logins: &mut Sessions) -> Option<Vec<u8>> {
+    let (at, login) = forwarder_of(request)?.login()?;
+    let authority = request.parts.route.origin.authority();
+    let target = format!("http://{authority}{}", request.target());
+    logins.authorization(at, login, request.method().as_str(), &target)
+}
+
+/// Tunnels.
+impl<N: Net> Reactor<N> {
+    /// What a connection says first to the proxy that it has reached. The answer to a challenge is
+    /// made here, not before: a socket that has lost a race has used none.
+    pub(super) fn tunnel_request(&mut self, key: ConnectionKey) -> Vec<u8> {
+        let mut request = Vec::new();
+        let Self { connections, proxy_logins, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return request };
+        let Some(tunnel) = &mut connection.tunnel else { return request };
+        let answer = match (&*tunnel, connection.route.proxy.as_ref().and_then(Proxy::login)) {
+            (Tunnel::Connect(connect), Some((at, login))) => {
+                proxy_logins.authorization(at, login, "CONNECT", &connect.target)
+            }
+            _ => None,
+        };
+        tunnel.start(answer.as_deref(), &mut request);
+        request
+    }
+
+    /// There is no tunnel. Where that is because its proxy asked who wants one, and can be
+    /// answered, the fetch asks for another. `true`: that is so, and the connection is closed.
+    pub(super) fn answers_tunnel(&mut self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        let Some(Tunnel::Connect(connect)) = &connection.tunnel else { return false };
+        let Some(fetch_key) = connection.phase.opening().flatten() else { return false };
+        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return false };
+        let login = connection.route.proxy.as_ref().and_then(Proxy::login);
+        let Some((at, login)) = login.filter(|_| !connect.challenges.is_empty()) else {
+            return false;
+        };
+        let fields = connect.challenges.iter().map(|field| &**field);
+        let random = |into: &mut [u8]| self.net.random(into).is_ok();
+        let before = (fetch.proxy_challenges, connect.has_credentials());
+        if self.proxy_logins.judge(at, login, fields, before, random) == Verdict::Answer {
+            return false;
+        }
+        fetch.proxy_challenges += 1;
+        self.ask_again(fetch_key);
+        true
+    }
+}
+
+/// The proxy that a request is handed to, unless the request has credentials of its own for it.
+fn forwarder_of(request: &Request) -> Option<&Proxy> {
+    let forwarder = request.parts.route.forwarder()?;
+    request.header_value("proxy-authorization").is_none().then_some(forwarder)
+}
