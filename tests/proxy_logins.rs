@@ -14,7 +14,7 @@ use driving::{Ended, get, run, run_all, settings};
 use support::{
     Asked, Origin, ProxyServer, ProxySetup, Seen, Setup, TlsSetup, ok, redirect, response,
 };
-use whippet::{Kind, Phase, Proxies, Proxy, Reactor, Request, Settings};
+use whippet::{Body, Kind, Phase, Proxies, Proxy, Reactor, Request, Settings};
 
 const HIDDEN: &str = "origin.test";
 const SECRET: &str = "canary7Q";
@@ -225,6 +225,16 @@ fn an_origin_and_the_proxy_before_it_may_both_ask() {
             assert_eq!(nonce.as_deref(), (!tls).then_some("proxys"));
         }
     }
+}
+
+#[test]
+fn a_challenge_is_the_answer_where_the_body_cannot_be_sent_again() {
+    let origin = named(false);
+    let proxy = ProxyServer::start(origin.address(), asking("n"));
+    let request = Request::post(origin.url_at(HIDDEN, "/")).unwrap().collect(true);
+    let ended = fetch(through(&proxy, "http"), request.body(Body::reader(&b"once"[..])));
+    assert_eq!((ended.answer().status, ended.stats.attempts), (407, 1));
+    assert_eq!(origin.requests().len(), 0);
 }
 
 #[test]

@@ -28,7 +28,8 @@ impl<N: Net> Reactor<N> {
         whole: Focus,
     ) -> bool {
         let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::answers_proxy);
-        let Some(fetch) = self.fetches.get_mut(key) else { return false };
+        let fetch = self.fetches.get_mut(key).filter(|fetch| !fetch.body_spent);
+        let Some(fetch) = fetch else { return false };
         let Some((at, login)) = forwarder_of(&fetch.request).and_then(Proxy::login) else {
             return false;
         };

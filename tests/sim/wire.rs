@@ -369,7 +369,8 @@ impl Wire {
             env.ledger.has_crossed = true;
             match self.writing {
                 Some(id) => env.ledger.allow_poison(id),
-                None if http.tls.is_some() => env.ledger.loose_poison += 4,
+                // Each answer may come to the next request, until the connection ends.
+                None if http.tls.is_some() => env.ledger.loose_poison += env.plan.requests,
                 None => env.ledger.loose_poison += 1,
             }
         } else {
@@ -417,6 +418,12 @@ impl Wire {
             }
             self.raw.extend(sealed);
             return self.out.push_front(Step::Fin);
+        }
+        // An answer that is whole stays so, where its end was only to be noted.
+        while let Some(Step::EndOfHead | Step::EndOfAnswer { .. }) = self.out.front()
+            && let Some(noted) = self.out.pop_front()
+        {
+            self.begin(noted, env);
         }
         self.fin = true;
         self.out.clear();

@@ -172,7 +172,10 @@ impl Shared {
         }
         let text = String::from_utf8(head.clone()).unwrap();
         let mut words = text.split(' ');
-        let (how, to) = (words.next().unwrap(), words.next().unwrap());
+        let (Some(how), Some(to)) = (words.next(), words.next()) else {
+            // The body of a request that was refused.
+            return Ok(());
+        };
         let asks = text.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: "));
         let asked = self.note(how, to.to_owned(), asks.map(str::to_owned));
         if let Some(says) = &self.setup.says {
