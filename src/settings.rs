@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::detour::ConnectTo;
 use crate::error::Limit;
+use crate::pace::Pace;
 use crate::proxy::Proxies;
 use crate::socket::SocketSettings;
 use crate::trust::TlsSettings;
@@ -25,6 +26,7 @@ use crate::userinfo::netrc::Netrc;
 /// | `body_bytes_max` | 10 MiB for collected responses; none for streamed ones |
 /// | `follow`, `redirects_max`, `allow_downgrade` | yes, 10, no |
 /// | `retries` | 2 beyond the first attempt |
+/// | `pace` | as fast as the caps allow: see [`Pace`] |
 /// | `cookies` | yes |
 /// | `decode` | yes |
 /// | `netrc` | none |
@@ -78,6 +80,8 @@ pub struct Settings {
     pub allow_downgrade: bool,
     /// Most attempts of one fetch beyond its first.
     pub retries: u32,
+    /// How gently each origin is asked, and when it is left alone.
+    pub pace: Pace,
     /// Whether requests carry the cookies that were set before, and responses set them: in a
     /// [`CookieJar`](crate::CookieJar) of the reactor's own, by RFC 6265bis.
     /// [`Request::cookies`](crate::Request::cookies) says otherwise for one.
@@ -142,6 +146,7 @@ impl Default for Settings {
             redirects_max: 10,
             allow_downgrade: false,
             retries: 2,
+            pace: Pace::default(),
             cookies: true,
             decode: true,
             netrc: None,

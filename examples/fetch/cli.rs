@@ -3,13 +3,13 @@
 //! Names and short forms follow curl's where curl has them; where two names are usual, both are
 //! taken. A line that cannot be used becomes one line on standard error.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use whippet::{ConnectTo, Resolve};
+use whippet::{ConnectTo, Rate, Resolve};
 
 use super::USAGE_EXIT;
 use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
@@ -42,6 +42,15 @@ pub(crate) struct Args {
     /// Fetches in flight at once to one origin [default: a fair share]
     #[arg(long, value_name = "N")]
     pub(crate) per_host: Option<NonZeroUsize>,
+    /// Attempts a second for each host, retries and redirects included
+    #[arg(long, value_name = "N", value_parser = values::rate)]
+    pub(crate) rate: Option<Rate>,
+    /// Leave a host alone for as long as it asks: Retry-After, and RateLimit fields
+    #[arg(long)]
+    pub(crate) polite: bool,
+    /// Leave a host alone for 30 s after N failures in a row; what waits for it fails at once
+    #[arg(long, value_name = "N")]
+    pub(crate) circuit: Option<NonZeroU32>,
     /// Seconds for one fetch in all, from its admission; 0: no limit [default: 30]
     #[arg(short, long = "max-time", visible_alias = "timeout", value_name = "SECONDS",
           value_parser = values::seconds)]

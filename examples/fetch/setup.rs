@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whippet::{Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
+use whippet::{Circuit, Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
 use super::cookies::Cookies;
@@ -128,6 +128,9 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     let mut settings = Settings::default();
     settings.concurrency = args.concurrency();
     settings.per_origin = args.per_host.map(std::num::NonZeroUsize::get);
+    settings.pace.rate = args.rate;
+    settings.pace.heeds_limits = args.polite;
+    settings.pace.circuit = args.circuit.map(|failures| Circuit::after(failures.get()));
     if let Some(Seconds(total)) = args.max_time {
         settings.timeouts.set(Limit::Total, (total != Duration::MAX).then_some(total));
     }
@@ -330,6 +333,15 @@ mod tests {
         assert_eq!(plan("u").unwrap().settings.retries, 2);
         assert_eq!(plan("--jobs -").unwrap().settings.retries, 0);
         assert_eq!(plan("--jobs - --retry 1").unwrap().settings.retries, 1);
+    }
+
+    #[test]
+    fn hosts_are_spared_as_told_and_not_otherwise() {
+        assert_eq!(plan("u").unwrap().settings.pace, whippet::Pace::default());
+        let pace = plan("--rate 2.5 --polite --circuit 4 u").unwrap().settings.pace;
+        assert_eq!(pace.rate.map(|rate| rate.interval()), Some(Duration::from_millis(400)));
+        assert!(pace.heeds_limits);
+        assert_eq!(pace.circuit, Some(Circuit::after(4)));
     }
 
     #[test]

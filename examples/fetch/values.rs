@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use whippet::url::Url;
-use whippet::{ConnectTo, Proxy, Request, Resolve};
+use whippet::{ConnectTo, Proxy, Rate, Request, Resolve};
 
 /// A header's name and value.
 pub(crate) type Header = (String, String);
@@ -83,6 +83,12 @@ pub(crate) fn span(number: f64) -> Result<Seconds, String> {
         return Err("too short a time".to_owned());
     }
     Ok(Seconds(span))
+}
+
+/// Attempts a second.
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+    let attempts: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Rate::per_second(attempts).ok_or_else(|| "not a number of attempts a second".to_owned())
 }
 
 /// A method that a request takes.
@@ -212,6 +218,14 @@ const PROBE: &str = "http://localhost/";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_above_zero() {
+        assert!(rate("0.25").is_ok() && rate("1000").is_ok());
+        for text in ["0", "-1", "inf", "nan", "often", ""] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn seconds_have_fractions_and_zero_is_no_limit() {

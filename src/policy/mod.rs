@@ -3,5 +3,6 @@
 pub(crate) mod address;
 pub(crate) mod auth;
 pub(crate) mod cookies;
+pub(crate) mod pace;
 pub(crate) mod redirect;
 pub(crate) mod retry;

@@ -171,6 +171,10 @@ impl<N: Net> Reactor<N> {
             self.leave_stage(key, CloseReason::Failed);
             return self.wait_again(key);
         }
+        if self.pool.paces.is_some() {
+            self.note_failure(key, &error);
+        }
+        let Some(fetch) = self.fetches.get(key) else { return };
         let outcome = if error.is_transient() {
             retry::Outcome::Transient
         } else {
@@ -355,7 +359,7 @@ impl<N: Net> Reactor<N> {
                 self.take_exchange_away(exchange, key, reason);
             }
         }
-        self.pool.release(room);
+        self.pool.release(room, key, self.now);
     }
 
     /// Ends the exchange of a fetch, and its connection with it, if it is still that fetch's.
@@ -490,7 +494,10 @@ impl<N: Net> Reactor<N> {
             error = error.having_tried(std::mem::take(tried));
         }
         match limit {
-            Limit::Total | Limit::Deadline | Limit::Queue => self.fail(key, error),
+            Limit::Total | Limit::Deadline | Limit::Queue => {
+                self.note_failure(key, &error);
+                self.fail(key, error);
+            }
             _ => {
                 self.suspect_kept(key);
                 self.attempt_failed(key, error, Sent::Maybe);

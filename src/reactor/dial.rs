@@ -33,6 +33,9 @@ impl<N: Net> Reactor<N> {
     /// Begins an attempt of a fetch that was admitted.
     pub(super) fn begin_attempt(&mut self, key: FetchKey) {
         let now = self.now;
+        if self.pool.paces.is_some() && self.is_refused(key) {
+            return;
+        }
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.stats.attempts += 1;
         fetch.deadlines.clear(Limit::Queue);

@@ -5,8 +5,8 @@
 //! [`attempt`] what the user asked for and what becomes of it; [`dial`] how it gets a connection;
 //! [`exchange`], [`uploading`], [`receiving`] and [`decoding`] what is said over one; [`memory`]
 //! how much of it may wait; [`connection`], [`opening`], [`reading`] and [`idle`] the socket;
-//! [`pool`] whose turn it is; [`resolver`] names; [`session`] what one exchange leaves for the
-//! next.
+//! [`pool`] whose turn it is, and [`pace`] how soon; [`resolver`] names; [`proxied`] logins at
+//! proxies; [`session`] what one exchange leaves for the next.
 
 mod attempt;
 #[cfg(debug_assertions)]
@@ -20,6 +20,7 @@ mod fetch;
 mod idle;
 pub(crate) mod memory;
 mod opening;
+mod pace;
 mod path;
 mod pool;
 mod proxied;
@@ -50,7 +51,7 @@ use self::event::{Happening, Told};
 use self::exchange::Exchange;
 use self::fetch::{Fetch, FetchKey};
 use self::memory::{Flow, Memory};
-use self::pool::{Pool, RoomKey};
+use self::pool::{PaceKey, Pool, RoomKey};
 use self::reading::{Focus, READ_BYTES_MAX, TLS_READ_BYTES_MAX};
 use self::resolver::{Resolver, ResolverSettings};
 pub use self::uploading::BodyRefused;
@@ -175,6 +176,8 @@ enum Timer {
     /// Another address is to be tried beside those that have not answered.
     Dial(FetchKey),
     Connection(ConnectionKey),
+    /// An origin may be asked again.
+    Pace(PaceKey),
     /// The concurrency was lowered; it may rise again.
     Cap,
 }
@@ -233,7 +236,7 @@ impl<N: Net> Reactor<N> {
             fetches: Arena::with_capacity(0),
             exchanges: Arena::with_capacity(0),
             connections: Arena::with_capacity(0),
-            pool: Pool::new(cap, settings.per_origin),
+            pool: Pool::new(cap, settings.per_origin, &settings.pace),
             resolver,
             wheel,
             budget: Budget::new(),

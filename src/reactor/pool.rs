@@ -6,15 +6,19 @@
 
 #[cfg(debug_assertions)]
 mod audit;
+mod paces;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use self::paces::{PaceKey, Paces};
 use super::connection::ConnectionKey;
 use super::fetch::{Fetch, FetchKey};
 use crate::kit::arena::{Arena, Key};
 use crate::kit::list::{Linked, Links, List};
+use crate::kit::moment::Moment;
 use crate::origin::{Origin, Prehashed, Route};
+use crate::pace::Pace;
 
 pub(crate) type RoomKey = Key<Room>;
 
@@ -53,6 +57,8 @@ enum Turn {
     Next,
     /// It holds its share of slots.
     Parked,
+    /// It may not be asked before a timer has fired.
+    Paced,
 }
 
 /// Stands in for a connection in the lists of idle ones. Made when it is first idle, it lives
@@ -81,18 +87,20 @@ pub(crate) struct Pool {
     idle: Arena<Idle>,
     /// The one idle longest is first.
     idle_by_age: List<Idle, IdleAnywhere>,
-    /// Rooms where something waits or a slot is held.
+    /// Rooms where a slot is held, or something waits that may be asked for.
     busy_rooms: usize,
     in_flight: usize,
     waiting: usize,
     /// Most fetches in flight: the settings' number, or less while descriptors are short.
     cap: usize,
     per_origin: Option<usize>,
+    /// None where no pace was asked for.
+    pub(super) paces: Option<Box<Paces>>,
 }
 
 /// Waiting and admission.
 impl Pool {
-    pub(crate) fn new(cap: usize, per_origin: Option<usize>) -> Self {
+    pub(crate) fn new(cap: usize, per_origin: Option<usize>, pace: &Pace) -> Self {
         Self {
             rooms: Arena::with_capacity(0),
             by_origin: HashMap::with_hasher(Prehashed::default()),
@@ -106,6 +114,7 @@ impl Pool {
             waiting: 0,
             cap: cap.max(1),
             per_origin: per_origin.map(|most| most.max(1)),
+            paces: (!pace.is_off()).then(|| Box::new(Paces::new(pace.clone()))),
         }
     }
 
@@ -163,11 +172,20 @@ impl Pool {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         room.waiting.remove(fetches, fetch);
         self.waiting -= 1;
+        if room.turn == Turn::Paced && room.waiting.is_empty() {
+            // Nothing is left to be asked for.
+            room.turn = Turn::None;
+            self.busy_rooms += usize::from(room.active == 0);
+        }
         self.settle(room_key);
     }
 
     /// The next fetch that the caps allow; it holds a slot from now on.
-    pub(crate) fn next_admission(&mut self, fetches: &mut Arena<Fetch>) -> Option<FetchKey> {
+    pub(crate) fn next_admission(
+        &mut self,
+        fetches: &mut Arena<Fetch>,
+        now: Moment,
+    ) -> Option<FetchKey> {
         if self.in_flight >= self.cap {
             return None;
         }
@@ -193,6 +211,13 @@ impl Pool {
                 self.parked.push_back(&mut self.rooms, room_key);
                 continue;
             }
+            if let Some(paces) = &mut self.paces
+                && !paces.lets_go(&room.origin, room_key, room.waiting.first(), now)
+            {
+                room.turn = Turn::Paced;
+                self.busy_rooms -= usize::from(room.active == 0);
+                continue;
+            }
             let fetch = room.waiting.pop_front(fetches)?;
             room.active += 1;
             if !room.waiting.is_empty() {
@@ -205,17 +230,32 @@ impl Pool {
         }
     }
 
-    /// Gives a slot back.
-    pub(crate) fn release(&mut self, room_key: RoomKey) {
+    /// Gives a slot back, which `fetch` has held.
+    pub(crate) fn release(&mut self, room_key: RoomKey, fetch: FetchKey, now: Moment) {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
+        if let Some(paces) = &mut self.paces {
+            paces.attempt_over(&room.origin, fetch, now);
+        }
         room.active -= 1;
         self.in_flight -= 1;
         if room.turn == Turn::Parked {
             room.turn = Turn::Next;
             self.parked.remove(&mut self.rooms, room_key);
             self.ring.push_back(&mut self.rooms, room_key);
+        } else if room.turn == Turn::Paced {
+            self.busy_rooms -= usize::from(room.active == 0);
         }
         self.settle(room_key);
+    }
+
+    /// An origin may be asked again, if it still waits for that.
+    pub(crate) fn unpace(&mut self, room_key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(room_key).filter(|room| room.is_paced()) else {
+            return;
+        };
+        room.turn = Turn::Next;
+        self.busy_rooms += usize::from(room.active == 0);
+        self.ring.push_back(&mut self.rooms, room_key);
     }
 
     /// Whether [`Self::next_admission`] has something to look at.
@@ -267,7 +307,7 @@ impl Pool {
         }
         self.busy_rooms -= 1;
         match std::mem::replace(&mut room.turn, Turn::None) {
-            Turn::None => {}
+            Turn::None | Turn::Paced => {}
             Turn::Next => self.ring.remove(&mut self.rooms, key),
             Turn::Parked => self.parked.remove(&mut self.rooms, key),
         }
@@ -417,6 +457,12 @@ impl Pool {
         self.idle_by_age.remove(&mut self.idle, key);
         self.rooms.get_mut(room)?.idle.remove(&mut self.idle, key);
         Some(room)
+    }
+}
+
+impl Room {
+    fn is_paced(&self) -> bool {
+        self.turn == Turn::Paced
     }
 }
 

@@ -161,6 +161,9 @@ impl<N: Net> Reactor<N> {
         }
         self.focus = Some(rest);
         self.learn(fetch_key, head, whole);
+        if self.pool.paces.is_some() {
+            self.note_head(fetch_key, head, whole);
+        }
         if self.judge(key, fetch_key, head, whole) {
             return Step::Worked;
         }

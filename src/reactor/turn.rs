@@ -66,7 +66,7 @@ impl<N: Net> Reactor<N> {
             return Step::Worked;
         }
         if self.admissions_left > 0
-            && let Some(key) = self.pool.next_admission(&mut self.fetches)
+            && let Some(key) = self.next_admission()
         {
             self.admissions_left -= 1;
             self.begin_attempt(key);
@@ -110,6 +110,7 @@ impl<N: Net> Reactor<N> {
             Timer::Fetch(key) => self.fetch_due(key),
             Timer::Dial(key) => self.stagger_over(key),
             Timer::Connection(key) => self.connection_due(key),
+            Timer::Pace(key) => self.pace_due(key),
             Timer::Cap => self.raise_cap(),
         }
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use whippet::{
-    Error, Event, FetchId, Head, Kind, Limit, Reactor, Request, Response, Settings, Stats,
+    Error, Event, FetchId, Head, Kind, Limit, Phase, Reactor, Request, Response, Settings, Stats,
 };
 
 use super::ledger::{Asking, Ledger};
@@ -16,7 +16,7 @@ use super::plan::Scenario;
 use super::random::{Random, mix};
 use super::story::digest;
 use super::uploads::{self, Pushes, Pushing};
-use super::world::World;
+use super::world::{Origin, World};
 
 /// One fetch, as the program knows it.
 struct Job {
@@ -322,6 +322,7 @@ impl Driver {
             return self.break_law(format!("{law} ({error}); {:?}", self.reactor));
         }
         self.tell(&[60], || "-- a turn".to_owned());
+        let began = self.now();
         let most = if self.random.chance(30) { self.random.below(4) } else { EVENTS_A_TURN_MAX };
         let mut paused = Vec::new();
         for taken in 0..=most {
@@ -331,8 +332,10 @@ impl Driver {
             if taken == most {
                 break;
             }
+            let in_flight = self.reactor.in_flight();
             let Some(event) = self.reactor.next_event() else { break };
             let mut world = self.world.borrow_mut();
+            hear(&mut world, &event, began, in_flight);
             let pauses = take(&mut world, &mut self.jobs, &mut self.pushes, &mut self.over, event);
             drop(world);
             if let Some(id) = pauses
@@ -424,6 +427,21 @@ impl Driver {
             return false;
         }
         connections == 0 || self.settings.timeouts.get(Limit::Idle).is_none()
+    }
+}
+
+/// Keeps what a head asks of everybody, in a turn that began then.
+fn hear(world: &mut World, event: &Event<'_>, began: u64, in_flight: usize) {
+    let Event::Head { head, tag, url, .. } = event else { return };
+    let seconds = head.header("X-Pause").map(|value| String::from_utf8_lossy(value).parse());
+    let Some(Ok(seconds)) = seconds else { return };
+    let env = &mut world.env;
+    let (host, port) = (url.host_str(), url.port_or_known_default());
+    let is_its = |it: &Origin| host == Some(&*it.host) && port == Some(it.port);
+    let origin = env.origins.iter().position(is_its);
+    if let Some(origin) = origin.filter(|_| !env.ledger.is_poisonable(*tag)) {
+        let heard_at = began.saturating_sub(env.plan.slack_us());
+        env.paces.heard(origin, seconds, heard_at, in_flight);
     }
 }
 
@@ -538,12 +556,17 @@ fn failed(
         env.ledger.check_chunk(tag, nonce_of(&partial.head()), 0, partial.body());
     }
     let is_once = env.ledger.asking(tag).is_some_and(|asking| asking.is_once);
+    let is_refusal = env.paces.is_refusal(error);
     let may = env.ledger.is_excused(tag)
+        || (is_refusal && !env.plan.scenario.is_calm())
         || error.kind() == Kind::Redirect && is_once
         || matches!(error.kind(), Kind::Timeout | Kind::TooLarge) && env.plan.has_limits
         || env.plan.scenario == Scenario::Scarce;
     if !may {
         env.ledger.break_law(format!("fetch {tag} failed without a cause: {error}"));
+    }
+    if error.kind() == Kind::Connect && error.phase() == Phase::Queue && !is_refusal {
+        env.ledger.break_law(format!("fetch {tag} was refused without a circuit: {error}"));
     }
     if error.kind() == Kind::Timeout && error.limit().is_none() {
         env.ledger.break_law(format!("fetch {tag} timed out by no limit"));

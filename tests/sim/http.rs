@@ -4,6 +4,7 @@ use super::coding::Coded;
 use super::cookies;
 use super::ledger::Answer;
 use super::logins;
+use super::paces;
 use super::plan::Fault;
 use super::random::{Random, body_bytes};
 use super::uploads::Heard;
@@ -266,6 +267,13 @@ impl Draft {
         if status == 503 && env.random.chance(500) {
             let seconds = env.random.below(3);
             head.push_str(&format!("Retry-After: {seconds}\r\n"));
+        }
+        if env.random.chance(env.plan.quota_pm) {
+            let (fields, pause) = paces::limits(&mut env.random);
+            head.push_str(&fields);
+            if let Some(seconds) = pause {
+                head.push_str(&format!("X-Pause: {seconds}\r\n"));
+            }
         }
         if let Some(coded) = coded {
             head.push_str(&format!("Content-Encoding: {}\r\n", coded.name()));

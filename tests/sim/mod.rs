@@ -19,6 +19,7 @@ mod http;
 mod ledger;
 mod logins;
 mod net;
+mod paces;
 mod plan;
 mod random;
 mod story;
@@ -34,12 +35,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use whippet::{Limit, ResolverChoice, Settings, Timeouts};
+use whippet::{Circuit, Limit, Pace, Rate, ResolverChoice, Settings, Timeouts};
 
 use cookies::Cookies;
 use driver::Driver;
 use ledger::Ledger;
 use logins::Logins;
+use paces::Paces;
 use plan::Plan;
 pub(crate) use plan::Scenario;
 use random::{Random, mix};
@@ -86,7 +88,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let settings = settings(&plan, &mut random);
     let began = plan.begins_us;
     let env = Env {
-        now: plan.begins_us,
+        now: began,
         random: Random::new(random.next()),
         plan,
         ledger: Ledger::new(mix(seed)),
@@ -96,6 +98,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         origins,
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),
         concurrency: settings.concurrency,
+        paces: Paces::new(&settings.pace, began),
         leapt_us: 0,
         has_garbled: false,
     };
@@ -223,7 +226,27 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
         }
     }
     settings.timeouts = timeouts;
+    settings.pace = pace(random);
     settings
+}
+
+fn pace(random: &mut Random) -> Pace {
+    let mut pace = Pace::default();
+    if random.chance(250) {
+        let attempts = (1 + random.magnitude(200)) as f64;
+        let burst = random.magnitude(4) as u32;
+        pace.rate = Rate::per_second(attempts).map(|rate| rate.burst(burst));
+    }
+    if random.chance(250) {
+        pace.heeds_limits = true;
+        pace.pause_max = Duration::from_micros(random.magnitude(8_000_000));
+    }
+    if random.chance(250) {
+        let failures = 1 + random.magnitude(6) as u32;
+        let open_for = Duration::from_micros(random.magnitude(20_000_000));
+        pace.circuit = Some(Circuit::after(failures).tried_again_after(open_for));
+    }
+    pace
 }
 
 /// A time for a limit: mostly enough for something to happen, sometimes for nothing.

@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) redirect_pm: u32,
     pub(crate) cookie_pm: u32,
     pub(crate) login_pm: u32,
+    /// How often a response says what is left of a quota.
+    pub(crate) quota_pm: u32,
     pub(crate) unavailable_pm: u32,
     pub(crate) faults: Vec<Fault>,
     pub(crate) body_bytes: u64,
@@ -231,6 +233,7 @@ impl Plan {
             redirect_pm: or_none(random, 400),
             cookie_pm: if random.chance(400) { 0 } else { random.below(700) as u32 },
             login_pm: if random.chance(400) { 0 } else { random.below(900) as u32 },
+            quota_pm: or_none(random, 300),
             unavailable_pm: 0,
             faults: Vec::new(),
             coded_pm: if scenario == Scenario::Coded { 900 } else { or_none(random, 500) },

@@ -13,6 +13,7 @@ use super::dns;
 use super::http::{self, Parsed, Parser};
 use super::ledger::Ledger;
 use super::logins::{self, Logins};
+use super::paces::Paces;
 use super::plan::{Plan, Scenario};
 use super::random::Random;
 use super::story::Story;
@@ -32,6 +33,7 @@ pub(crate) struct Env {
     /// Most fetches that one origin may see at once, and all together.
     pub(crate) per_origin: usize,
     pub(crate) concurrency: usize,
+    pub(crate) paces: Paces,
     /// How much time has passed in sleeps that were far too long.
     pub(crate) leapt_us: u64,
     /// A server heard TLS with damage in it: what it makes of that hangs on the keys, which the
@@ -642,6 +644,11 @@ impl World {
         wire.writing = None;
         wire.begun += 1;
         let origin = wire.origin;
+        if let Some(at) = origin
+            && let Some(law) = self.env.paces.request_begins(at, self.env.now)
+        {
+            self.env.ledger.break_law(law);
+        }
         let busy = self.wires.values().filter(|wire| wire.is_busy());
         let (all, here) = busy
             .fold((0, 0), |(all, here), wire| (all + 1, here + usize::from(wire.origin == origin)));

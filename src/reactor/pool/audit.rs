@@ -19,7 +19,7 @@ pub(in crate::reactor) struct Books {
 }
 
 impl Pool {
-    pub(in crate::reactor) fn audit(&mut self, fetches: &mut Arena<Fetch>) -> Books {
+    pub(in crate::reactor) fn audit(&mut self, fetches: &mut Arena<Fetch>, is_due: bool) -> Books {
         let mut books = Books::default();
         let (mut busy, mut in_ring, mut parked) = (0, 0, 0);
         for (key, room) in self.rooms.iter() {
@@ -31,9 +31,12 @@ impl Pool {
             books.waiting.add(key, waiting);
             books.dialling.add(key, dialling);
             books.slots.add(key, room.active);
-            let is_busy = room.active + waiting > 0;
+            let is_busy = room.active > 0 || (waiting > 0 && !room.is_paced());
             busy += usize::from(is_busy);
-            assert!(is_busy || dialling > 0 || !room.idle.is_empty(), "a room has something in it");
+            assert!(
+                is_busy || waiting > 0 || dialling > 0 || !room.idle.is_empty(),
+                "a room has something in it"
+            );
             let is_fair = self.per_origin.is_none_or(|most| room.active <= most);
             assert!(is_fair, "an origin has more in flight than may be");
             in_ring += usize::from(room.turn == Turn::Next);
@@ -50,6 +53,12 @@ impl Pool {
         let waiting: usize = self.rooms.iter().map(|(_, room)| room.waiting.len()).sum();
         let counted = (self.in_flight, self.waiting, self.busy_rooms);
         assert_eq!((slots, waiting, busy), counted, "what is counted is there");
+        if let Some(paces) = &self.paces {
+            let has_slot = |it: &Fetch| {
+                matches!(it.stage, Stage::Resolving(..) | Stage::Dialling(_) | Stage::Running(..))
+            };
+            paces.audit(&self.rooms, is_due, |key| fetches.get(key).is_some_and(has_slot));
+        }
         self.audit_idle();
         books
     }

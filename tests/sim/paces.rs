@@ -1,0 +1,95 @@
+//! What the origins ask for, and what may come to them: no more than the rate has given since the
+//! beginning, nothing that begins in a pause, and no refusal without a row of failures.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+
+use whippet::{Error, Kind, Pace, Phase};
+
+use super::random::Random;
+
+pub(crate) struct Paces {
+    rules: Pace,
+    began: u64,
+    /// Requests that have begun, by origin.
+    begun: BTreeMap<usize, u64>,
+    pauses: BTreeMap<usize, Pause>,
+}
+
+/// An origin has asked to be left alone, and was heard.
+struct Pause {
+    until: u64,
+    /// Requests that may come all the same: their attempts had begun.
+    on_the_way: usize,
+}
+
+impl Paces {
+    pub(crate) fn new(rules: &Pace, began: u64) -> Self {
+        let (begun, pauses) = (BTreeMap::new(), BTreeMap::new());
+        Self { rules: rules.clone(), began, begun, pauses }
+    }
+
+    /// A request begins; the law that it breaks.
+    pub(crate) fn request_begins(&mut self, origin: usize, now: u64) -> Option<String> {
+        let burst = self.burst();
+        let begun = self.begun.entry(origin).or_default();
+        *begun += 1;
+        if let Some(rate) = self.rules.rate {
+            let interval = rate.interval().as_micros() as u64;
+            let saved_up = (interval * u64::from(burst - 1)).max(10_000);
+            let most = 1 + (now - self.began + saved_up) / interval;
+            if *begun > most {
+                return Some(format!(
+                    "{begun} requests begun at one origin, of {most} by its rate"
+                ));
+            }
+        }
+        let pause = self.pauses.get_mut(&origin).filter(|pause| now < pause.until)?;
+        match pause.on_the_way.checked_sub(1) {
+            Some(left) => pause.on_the_way = left,
+            None => return Some("a request begins at an origin that asked for none".to_owned()),
+        }
+        None
+    }
+
+    fn burst(&self) -> u32 {
+        self.rules.rate.map_or(1, |rate| {
+            // The rate with a burst of its own is the same as one with that burst again.
+            (1..8).find(|burst| rate.burst(*burst) == rate).unwrap_or(1)
+        })
+    }
+
+    /// The program was shown a head in this turn which asks for a pause of so many seconds.
+    pub(crate) fn heard(&mut self, origin: usize, seconds: u64, now: u64, in_flight: usize) {
+        if self.rules.heeds_limits {
+            let most = self.rules.pause_max.as_micros() as u64;
+            let until = now + (seconds * 1_000_000).min(most);
+            let pause = Pause { until, on_the_way: in_flight };
+            let longer = self.pauses.get(&origin).is_none_or(|known| known.until < until);
+            if longer {
+                self.pauses.insert(origin, pause);
+            }
+        }
+    }
+
+    /// Whether a fetch ended because its origin is left alone, and says so as it should.
+    pub(crate) fn is_refusal(&self, error: &Error) -> bool {
+        (error.kind(), error.phase()) == (Kind::Connect, Phase::Queue)
+            && self.rules.circuit.is_some()
+            && error.is_transient()
+            && error.source().is_some_and(|source| source.is::<Error>())
+    }
+}
+
+/// Fields that say how much may be asked for, and the pause that they ask for.
+pub(crate) fn limits(random: &mut Random) -> (String, Option<u64>) {
+    let seconds = random.magnitude(9);
+    let left = random.below(2);
+    let fields = match random.below(3) {
+        0 => format!("RateLimit: \"sim\";r={left};t={seconds}\r\n"),
+        1 => format!("RateLimit: limit=5, remaining={left}, reset={seconds}\r\n"),
+        _ => format!("X-RateLimit-Remaining: {left}\r\nX-RateLimit-Reset: {seconds}\r\n"),
+    };
+    let pause = (left == 0).then_some(seconds);
+    (fields, pause)
+}
