@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::body::Body;
 use crate::error::{Error, Kind, Phase};
+use crate::net::{Net, OsNet};
 use crate::policy::cookies::CookieJar;
 use crate::reactor::{Event, FetchId, Full, Reactor};
 use crate::request::{Header, IntoRequest, Request};
@@ -37,8 +38,8 @@ use crate::settings::Settings;
 /// }
 /// # Ok::<(), whippet::Error>(())
 /// ```
-pub struct Client {
-    reactor: Reactor,
+pub struct Client<N: Net = OsNet> {
+    reactor: Reactor<N>,
     /// Put behind a request's own where it has none of that name.
     headers: Vec<Header>,
     base_url: Option<Url>,
@@ -64,14 +65,30 @@ impl Client {
     /// # Errors
     /// As [`Reactor::new`].
     pub fn with_settings(settings: Settings) -> Result<Self, Error> {
-        Ok(Self {
-            reactor: Reactor::new(settings)?,
+        Ok(Self::with_reactor(Reactor::new(settings)?))
+    }
+}
+
+/// What a session begins with.
+impl<N: Net> Client<N> {
+    /// A client on a reactor that was made before, as one that is watched.
+    ///
+    /// ```
+    /// use whippet::{Client, Reactor, Settings, TraceEvent};
+    ///
+    /// let watch = |event: &TraceEvent<'_>| println!("{event:?}");
+    /// let mut client = Client::with_reactor(Reactor::traced(Settings::default(), watch)?);
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    pub fn with_reactor(reactor: Reactor<N>) -> Self {
+        Self {
+            reactor,
             headers: Vec::new(),
             base_url: None,
             loose: Roster::default(),
             done: VecDeque::new(),
             submitted: 0,
-        })
+        }
     }
 
     /// URLs given as text may be relative to `url` from now on.
@@ -111,7 +128,7 @@ impl Client {
 }
 
 /// One at a time.
-impl Client {
+impl<N: Net> Client<N> {
     /// GET.
     ///
     /// # Errors
@@ -187,7 +204,7 @@ impl Client {
 }
 
 /// Many at once.
-impl Client {
+impl<N: Net> Client<N> {
     /// Fetches all of `requests` and gives their outcomes in the same order, errors in their
     /// places: Python's `asyncio.gather(..., return_exceptions=True)`.
     ///
@@ -231,7 +248,7 @@ impl Client {
     /// }
     /// # Ok::<(), whippet::Error>(())
     /// ```
-    pub fn as_completed<I>(&mut self, requests: I) -> AsCompleted<'_, I::IntoIter>
+    pub fn as_completed<I>(&mut self, requests: I) -> AsCompleted<'_, I::IntoIter, N>
     where
         I: IntoIterator,
         I::Item: IntoRequest,
@@ -318,7 +335,7 @@ impl Client {
     }
 
     /// The reactor that does the work.
-    pub fn reactor(&self) -> &Reactor {
+    pub fn reactor(&self) -> &Reactor<N> {
         &self.reactor
     }
 
@@ -371,7 +388,7 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
+impl<N: Net> fmt::Debug for Client<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("reactor", &self.reactor).finish_non_exhaustive()
     }
@@ -412,8 +429,8 @@ impl End {
 }
 
 /// The outcomes of [`Client::as_completed`].
-pub struct AsCompleted<'a, I: Iterator> {
-    client: &'a mut Client,
+pub struct AsCompleted<'a, I: Iterator, N: Net = OsNet> {
+    client: &'a mut Client<N>,
     requests: std::iter::Fuse<I>,
     /// Taken, and given back by a reactor that was full.
     held: Option<(usize, Request)>,
@@ -423,8 +440,9 @@ pub struct AsCompleted<'a, I: Iterator> {
     taken: usize,
 }
 
-impl<I> AsCompleted<'_, I>
+impl<I, N> AsCompleted<'_, I, N>
 where
+    N: Net,
     I: Iterator,
     I::Item: IntoRequest,
 {
@@ -462,8 +480,9 @@ where
     }
 }
 
-impl<I> Iterator for AsCompleted<'_, I>
+impl<I, N> Iterator for AsCompleted<'_, I, N>
 where
+    N: Net,
     I: Iterator,
     I::Item: IntoRequest,
 {
@@ -496,7 +515,7 @@ where
     }
 }
 
-impl<I: Iterator> Drop for AsCompleted<'_, I> {
+impl<I: Iterator, N: Net> Drop for AsCompleted<'_, I, N> {
     fn drop(&mut self) {
         for (id, _) in self.mine.take() {
             self.client.reactor.cancel(id);
@@ -504,7 +523,7 @@ impl<I: Iterator> Drop for AsCompleted<'_, I> {
     }
 }
 
-impl<I: Iterator> fmt::Debug for AsCompleted<'_, I> {
+impl<I: Iterator, N: Net> fmt::Debug for AsCompleted<'_, I, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompleted")
             .field("taken", &self.taken)

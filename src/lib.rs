@@ -73,6 +73,7 @@
 //! - [`Limit`] lists the limits of time, [`Timeouts`] their defaults; an [`Error`] says which
 //!   one fired, where, and after how many attempts.
 //! - [`Reactor`] tells how to nest it in an event loop of your own.
+//! - [`Trace`] is told of each step, where [somebody watches](Reactor::traced).
 //! - [`net`] is the outside world as a trait, for simulated networks.
 
 #![forbid(unsafe_code)]
@@ -80,6 +81,7 @@
 
 mod body;
 mod client;
+mod close;
 mod coding;
 mod detour;
 mod error;
@@ -100,6 +102,7 @@ mod settings;
 mod socket;
 #[cfg(test)]
 mod states;
+mod trace;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "read by TLS only"))]
 mod trust;
 mod userinfo;
@@ -107,6 +110,7 @@ mod wire;
 
 pub use body::Body;
 pub use client::{AsCompleted, Client, Completed};
+pub use close::CloseReason;
 pub use coding::Coding;
 pub use detour::ConnectTo;
 pub use error::{Error, Kind, Limit, Phase, Tried};
@@ -119,10 +123,10 @@ pub use request::{IntoRequest, Request};
 pub use response::{Head, Headers, Hop, Response, Stats, Timings};
 pub use settings::{Resolve, ResolverChoice, Settings, Timeouts};
 pub use socket::{Peer, SocketSettings};
+pub use trace::{Because, NOT_SHOWN, SentHead, Step, Trace, TraceEvent, TracedSocket};
 pub use trust::{MinVersion, Pin, Roots, TlsSettings};
 pub use userinfo::netrc::{Netrc, NetrcError};
 pub use wire::dns::DnsError;
-pub use wire::http1::reuse::CloseReason;
 #[cfg(feature = "tls")]
 pub use wire::tls::rustls;
 pub use {http, url};

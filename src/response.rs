@@ -12,6 +12,7 @@ use crate::coding::{Coding, ContentCoding};
 use crate::error::{Error, Kind, Phase};
 use crate::field;
 use crate::request::Request;
+use crate::trace;
 
 /// A place in a buffer, as offsets: what outlives a borrow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -95,6 +96,12 @@ impl<'a> Head<'a> {
     /// The first value of a field; `name` is compared without case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The same with [`NOT_SHOWN`](crate::NOT_SHOWN) in place of values that authenticate somebody,
+    /// as of Set-Cookie: to be printed.
+    pub fn shown_headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.headers().map(|(name, value)| (name, trace::shown(name.as_bytes(), value)))
     }
 
     /// The content codings that are removed from the body, in the order in which they were

@@ -20,7 +20,9 @@ fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
         "body" | "request" | "response" | "proxy" | "settings" | "origin" | "error" | "field"
-        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" => Floor::Data,
+        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "close" | "trace" => {
+            Floor::Data
+        }
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),

@@ -12,14 +12,17 @@
 //! reported [`Readiness::READ_CLOSED`], becomes ready again.
 
 mod os;
+mod traced;
 
 pub use os::{OsDatagram, OsNet, OsStream};
+pub use traced::{Traced, TracedStream};
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::socket::{Peer, SocketSettings};
+use crate::trace::{TraceEvent, TracedSocket};
 
 /// What a socket's events carry back: chosen by the reactor, opaque here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -142,4 +145,16 @@ pub trait Net {
     fn start_system_lookup(&mut self, host: &str, ticket: u64) -> io::Result<()>;
     /// The next lookup that ended.
     fn next_system_answer(&mut self) -> Option<SystemAnswer>;
+
+    /// Whether [`Self::trace`] is told anything. Where it is not, watching costs nothing.
+    const IS_TRACED: bool = false;
+    /// A step was made.
+    fn trace(&mut self, event: &TraceEvent<'_>) {
+        let _ = event;
+    }
+    /// A stream's number, and what it has carried; none where nobody counts.
+    fn traced_socket(&self, stream: &Self::Stream) -> Option<TracedSocket> {
+        let _ = stream;
+        None
+    }
 }

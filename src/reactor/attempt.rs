@@ -26,6 +26,7 @@ use crate::proxy::Proxies;
 use crate::request::Request;
 use crate::response::Hop;
 use crate::settings::Settings;
+use crate::trace::Because;
 use crate::wire::http1::head::Head;
 use crate::wire::http1::reuse::CloseReason;
 
@@ -110,6 +111,7 @@ impl<N: Net> Reactor<N> {
         let Some(delay) = self.retry_delay(key, outcome, asked.as_deref(), false) else {
             return false;
         };
+        self.trace_retried(key, Because::Status(head.status), delay);
         self.detach(exchange);
         self.leave_stage(key, CloseReason::Cancelled);
         self.back_off(key, delay);
@@ -122,6 +124,7 @@ impl<N: Net> Reactor<N> {
         if is_spent || self.verdict_on_challenge(exchange, key, whole) == auth::Verdict::Answer {
             return false;
         }
+        self.trace_retried(key, Because::Challenged, Duration::ZERO);
         self.detach(exchange);
         if let Some(fetch) = self.fetches.get_mut(key) {
             fetch.challenges += 1;
@@ -145,6 +148,8 @@ impl<N: Net> Reactor<N> {
             Ok(request) => fetch.request = routed(request, &self.settings),
             Err(error) => return self.fail(key, error),
         }
+        self.trace_redirected(key, status);
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
         let (url, method) = (before.url().clone(), before.method().clone());
         fetch.hops.push(Hop { status, url, method });
         fetch.stats.redirects += 1;
@@ -168,6 +173,7 @@ impl<N: Net> Reactor<N> {
             Sent::Maybe => false,
         };
         if is_stale && !fetch.body_spent && !std::mem::replace(&mut fetch.stale_retried, true) {
+            self.trace_retried(key, Because::Stale(&error), Duration::ZERO);
             self.leave_stage(key, CloseReason::Failed);
             return self.wait_again(key);
         }
@@ -185,6 +191,7 @@ impl<N: Net> Reactor<N> {
         let is_spent = fetch.body_spent && is_idempotent && outcome == retry::Outcome::Transient;
         match self.retry_delay(key, outcome, None, is_harmless) {
             Some(delay) => {
+                self.trace_retried(key, Because::Failed(&error), delay);
                 self.leave_stage(key, CloseReason::Failed);
                 self.back_off(key, delay);
             }
@@ -323,6 +330,7 @@ impl<N: Net> Reactor<N> {
         if !std::mem::replace(&mut fetch.is_to_be_told, true) {
             self.to_tell.push_back(key);
         }
+        self.trace_ended(key);
     }
 
     /// Gives back all that the fetch's stage holds: its place in a list, a lookup, sockets, a

@@ -374,6 +374,7 @@ impl<N: Net> Reactor<N> {
             "an exchange goes before its connection"
         );
         connection.phase.go(Phase::Closing(reason));
+        self.trace_closed(&connection, reason);
         if let Some(tls) = &mut connection.tls
             && connection.ready & Readiness::WRITABLE != 0
             && connection.unsent.is_none()

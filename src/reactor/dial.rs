@@ -51,10 +51,14 @@ impl<N: Net> Reactor<N> {
         if is_first {
             self.begin_limit(key, Limit::Total);
         }
+        self.trace_begun(key, is_first);
         // After one idle connection turned out to be dead, others may be: a new one tells.
         let idle = if wants_new { None } else { self.idle_connection(room, &route) };
         match idle {
-            Some(connection) => self.begin_exchange(key, connection),
+            Some(connection) => {
+                self.trace_reused(key, connection);
+                self.begin_exchange(key, connection);
+            }
             None => {
                 self.begin_limit(key, Limit::Connect);
                 self.find_addresses(key, &route);
@@ -107,7 +111,12 @@ impl<N: Net> Reactor<N> {
             None => self.resolver.resolve(&mut self.net, host, key, self.now),
         };
         match resolution {
-            Resolution::Ready(addresses) => self.found(key, sought, addresses),
+            Resolution::Ready(addresses) => {
+                if known.is_none() {
+                    self.trace_resolved(key, sought, &addresses);
+                }
+                self.found(key, sought, addresses);
+            }
             Resolution::Failed(error) => self.not_found(key, sought, error),
             Resolution::Pending(lookup) => {
                 let Some(fetch) = self.fetches.get_mut(key) else { return };
@@ -130,6 +139,10 @@ impl<N: Net> Reactor<N> {
         if lookup != finished.lookup {
             return;
         }
+        if let Ok(addresses) = &finished.resolved {
+            self.trace_resolved(key, sought, addresses);
+        }
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
         let took = fetch.lap(self.now);
         fetch.stats.timings.dns += took;
         fetch.deadlines.clear(Limit::Dns);
@@ -276,11 +289,17 @@ impl<N: Net> Reactor<N> {
             });
             let Some(dialled) = dialled else { return self.descriptors_short(key) };
             match dialled {
-                Ok(connection) => return self.join_race(key, connection),
+                Ok(connection) => {
+                    self.trace_dialled(key, connection);
+                    return self.join_race(key, connection);
+                }
                 Err(error) if self.reachable.are_sockets_short(address, &error) => {
                     return self.descriptors_short(key);
                 }
-                Err(error) => fetch.tried.push(Tried::failed(address, &error)),
+                Err(error) => {
+                    fetch.tried.push(Tried::failed(address, &error));
+                    self.trace_dial_failed(key, Peer::Address(address), &error);
+                }
             }
         }
     }
@@ -346,6 +365,7 @@ impl<N: Net> Reactor<N> {
         race.dials.retain(|dial| *dial != key);
         let Some(remote) = remote else { return self.path_failed(fetch_key, error) };
         fetch.tried.push(Tried::failed(remote, &error));
+        self.trace_dial_failed(fetch_key, Peer::Address(remote), &error);
         self.dial_next(fetch_key);
     }
 
@@ -378,6 +398,7 @@ impl<N: Net> Reactor<N> {
     /// One socket of the race has connected: the others are closed.
     pub(super) fn race_won(&mut self, key: FetchKey, winner: ConnectionKey) {
         let now = self.now;
+        self.trace_connected(key, winner);
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.stats.timings.connect = fetch.lap(now);
         if let Some(remote) = self.connections.get(winner).and_then(|winner| winner.remote) {
@@ -429,6 +450,7 @@ impl<N: Net> Reactor<N> {
             if let Some(connection) = self.idle_connection(room, &route) {
                 self.orphan_dials(key);
                 self.leave_race(key);
+                self.trace_reused(key, connection);
                 self.begin_exchange(key, connection);
             }
         }

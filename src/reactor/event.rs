@@ -9,10 +9,7 @@ use super::reading::Focus;
 use crate::error::Error;
 use crate::request::Request;
 use crate::response::{Head, Headers, Hop, Response, Stats, StatusLine, Trailers};
-
-/// Names one fetch of one reactor, for as long as it lives; afterwards it names nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct FetchId(pub(crate) u64);
+pub use crate::trace::FetchId;
 
 impl FetchId {
     /// A small number: below the most fetches that the reactor ever had at once. No two living

@@ -31,7 +31,7 @@ pub(crate) struct Exchange {
     pub(crate) connection: ConnectionKey,
     /// What it sends where that is its own, as with cookies; none: what every clone of its request
     /// sends.
-    own: Option<Box<Encoded>>,
+    pub(super) own: Option<Box<Encoded>>,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) decoding: Decoding,
@@ -294,10 +294,11 @@ impl<N: Net> Reactor<N> {
         let Some(fetch_key) = exchange.fetch else { return };
         let is_answered = exchange.is_answered;
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
-        fetch.phase_began = self.now;
+        let began = std::mem::replace(&mut fetch.phase_began, self.now);
         if !is_answered {
             self.begin_limit(fetch_key, Limit::FirstByte);
         }
+        self.trace_sent(key, began);
     }
 }
 

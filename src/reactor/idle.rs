@@ -58,6 +58,7 @@ impl<N: Net> Reactor<N> {
         };
         connection.idle = Some(idle);
         self.watch_deadline(key);
+        self.trace_kept(key);
         self.offer(room);
         if self.pool.idle_connections() > self.settings.idle_connections_max {
             self.close_oldest_idle(CloseReason::IdleCap);

@@ -6,7 +6,8 @@
 //! [`exchange`], [`uploading`], [`receiving`] and [`decoding`] what is said over one; [`memory`]
 //! how much of it may wait; [`connection`], [`opening`], [`reading`] and [`idle`] the socket;
 //! [`pool`] whose turn it is, and [`pace`] how soon; [`resolver`] names; [`proxied`] logins at
-//! proxies; [`session`] what one exchange leaves for the next.
+//! proxies; [`session`] what one exchange leaves for the next; [`tracing`] what is told of all
+//! that.
 
 mod attempt;
 #[cfg(debug_assertions)]
@@ -28,6 +29,7 @@ mod reading;
 mod receiving;
 mod resolver;
 mod session;
+mod tracing;
 mod turn;
 mod uploading;
 
@@ -63,12 +65,13 @@ use crate::kit::buffer::Buffers;
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::kit::wheel::Wheel;
-use crate::net::{Net, OsNet, Readiness};
+use crate::net::{Net, OsNet, Readiness, Traced};
 use crate::policy::auth::Sessions;
 use crate::policy::cookies::CookieJar;
 use crate::policy::retry::Budget;
 use crate::request::Request;
 use crate::settings::Settings;
+use crate::trace::Trace;
 use crate::trust::TlsSettings;
 use crate::wire::http1::heads::Heads;
 use crate::wire::tls::{Config, KEPT_BYTES_MAX};
@@ -197,17 +200,37 @@ impl Reactor<OsNet> {
     /// [`Kind::Io`] where the system gives no poll; [`Kind::Tls`] where the TLS settings cannot
     /// be used, and why.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let net = OsNet::new(settings.events_per_wait_max.min(EVENTS_MAX)).map_err(|error| {
-            Error::io(Kind::Io, Phase::Request, "the system gives no event queue", error)
-        })?;
-        Self::with_net(net, settings)
+        Self::with_net(net_for(&settings)?, settings)
+    }
+
+    /// The same with somebody who is told of each step: [`Trace`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn traced<T: Trace>(
+        settings: Settings,
+        watcher: T,
+    ) -> Result<Reactor<Traced<OsNet, T>>, Error> {
+        Reactor::with_net(Traced::new(net_for(&settings)?, watcher), settings)
+    }
+}
+
+impl<N: Net, T: Trace> Reactor<Traced<N, T>> {
+    /// Who watches.
+    pub fn watcher(&self) -> &T {
+        self.net.watcher()
+    }
+
+    /// The same, to be changed.
+    pub fn watcher_mut(&mut self) -> &mut T {
+        self.net.watcher_mut()
     }
 }
 
 /// The descriptor becomes readable when [`Reactor::wait`] has something to do; it is that of an
 /// edge-triggered poll and can be nested in another.
 #[cfg(unix)]
-impl AsFd for Reactor<OsNet> {
+impl<N: Net + AsFd> AsFd for Reactor<N> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.net.as_fd()
     }
@@ -313,6 +336,7 @@ impl<N: Net> Reactor<N> {
             Err(fetch) => return Err(Box::new(Full { request: fetch.request })),
         };
         self.pool.wait(&mut self.fetches, room, key, false);
+        self.trace_queued(key);
         self.waiting_bytes += weight;
         self.budget.note_request(self.now);
         if let Some(deadline) = deadline {
@@ -393,6 +417,7 @@ impl<N: Net> Reactor<N> {
     /// Ends a fetch at once: no event follows. `false`: it had ended, and its event was taken.
     pub fn cancel(&mut self, id: FetchId) -> bool {
         let Some(key) = id.key().filter(|key| self.fetches.contains(*key)) else { return false };
+        self.trace_cancelled(key);
         self.leave_stage(key, crate::wire::http1::reuse::CloseReason::Cancelled);
         self.release_collected(key);
         let Some(fetch) = self.fetches.remove(key) else { return false };
@@ -480,6 +505,12 @@ impl<N: Net> fmt::Debug for Reactor<N> {
             .field("idle_connections", &self.idle_connections())
             .finish_non_exhaustive()
     }
+}
+
+fn net_for(settings: &Settings) -> Result<OsNet, Error> {
+    OsNet::new(settings.events_per_wait_max.min(EVENTS_MAX)).map_err(|error| {
+        Error::io(Kind::Io, Phase::Request, "the system gives no event queue", error)
+    })
 }
 
 /// Places that lists are made with, where the settings allow for more.

@@ -115,6 +115,7 @@ impl<N: Net> Reactor<N> {
             connection.outer = Some(Box::new(Outer { session, cipher }));
         }
         let waiting = connection.phase.opening().flatten();
+        self.trace_tunnelled(key);
         if let Some(fetch) = waiting.and_then(|fetch| self.fetches.get_mut(fetch)) {
             let took = fetch.lap(now);
             fetch.stats.timings.proxy += took;
@@ -162,6 +163,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get(key) else { return };
         let Phase::Handshaking { dialled_for } = connection.phase else { return };
         let is_with_proxy = connection.is_with_proxy();
+        self.trace_secured(key);
         let now = self.now;
         if let Some(fetch) = dialled_for.and_then(|fetch| self.fetches.get_mut(fetch)) {
             let took = fetch.lap(now);

@@ -40,7 +40,10 @@ impl<N: Net> Reactor<N> {
             Ok::<_, io::Error>(Connection::new(stream, Arc::clone(route), None, key))
         });
         match dialled {
-            Some(Ok(connection)) => self.join_race(key, connection),
+            Some(Ok(connection)) => {
+                self.trace_dialled(key, connection);
+                self.join_race(key, connection);
+            }
             Some(Err(error)) if !are_descriptors_short(&error) => self.path_failed(key, error),
             _ => self.descriptors_short(key),
         }

@@ -125,6 +125,7 @@ impl<N: Net> Reactor<N> {
         whole: Focus,
         rest: Focus,
     ) -> Step {
+        self.trace_head(fetch_key, head, whole);
         let Some(exchange) = self.exchanges.get_mut(key) else { return Step::Worked };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return Step::Worked };
         let reader = match body::framing(fetch.request.method(), head) {
@@ -287,6 +288,9 @@ impl<N: Net> Reactor<N> {
     fn finish(&mut self, key: ExchangeKey, focus: Focus) {
         let Some(exchange) = self.take_exchange(key) else { return };
         let connection_key = exchange.connection;
+        if let Some(fetch) = exchange.fetch {
+            self.trace_body(fetch, connection_key);
+        }
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         let verdict = match exchange.facts {
             Some(facts) => reuse::verdict(&Facts {

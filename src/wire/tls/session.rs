@@ -12,7 +12,6 @@
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
-#[cfg(test)]
 use rustls::{HandshakeKind, ProtocolVersion};
 
 use super::config::Config;
@@ -159,7 +158,6 @@ impl Session {
     }
 
     /// `TLSv1.2` or `TLSv1.3`; empty until the server has chosen.
-    #[cfg(test)]
     pub(crate) fn version(&self) -> &'static str {
         match self.connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -168,8 +166,13 @@ impl Session {
         }
     }
 
+    /// The cipher suite, as IANA names it; empty until the server has chosen.
+    pub(crate) fn cipher(&self) -> &'static str {
+        let suite = self.connection.negotiated_cipher_suite();
+        suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default()
+    }
+
     /// Whether an earlier session with this server was taken up, without certificates.
-    #[cfg(test)]
     pub(crate) fn is_resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
