@@ -256,7 +256,7 @@ fn every_fetch_ends_once_in_what_is_told() {
         let mine = || told.iter().filter(|line| line.starts_with(&format!("{tag}.")));
         let ends = mine().filter(|line| line.ends_with("done") || line.contains("failed"));
         assert_eq!(ends.count(), 1, "{tag}");
-        let last = mine().last().unwrap();
+        let last = mine().next_back().unwrap();
         assert!(last.ends_with("done") || last.contains("failed"), "{last}");
     }
     assert_eq!(told.iter().filter(|line| line.ends_with("cancelled")).count(), 1);

@@ -209,10 +209,14 @@ pub(crate) struct Args {
     /// Count a status of 400 or more as a failure, and do not print or keep its body
     #[arg(short, long)]
     pub(crate) fail: bool,
+    /// Write a page of what the run came to to FILE: when each fetch had its phases, how long they took,
+    /// what failed, what was slowest
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
     /// Neither progress nor summary
     #[arg(short, long)]
     pub(crate) silent: bool,
-    /// Say more of each fetch on standard error
+    /// Say on standard error what happens: * steps, > requests, < responses; no credentials
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }

@@ -4,7 +4,7 @@
 //! request's tag; it does not know the reactor. What the reactor should do about an event is what
 //! [`Desk::receive`] returns.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use slab::Slab;
@@ -17,7 +17,8 @@ use super::jobs::Failure;
 use super::output::Output;
 use super::part::{Part, Target};
 use super::progress::Progress;
-use super::record::{Answer, Ended, push_plain, remote, write_headers};
+use super::record::{Answer, Ended, push_plain, write_headers};
+use super::report::Report;
 use super::setup::Print;
 use super::summary::Summary;
 use super::values::shown;
@@ -29,10 +30,10 @@ pub(crate) struct Desk {
     pub(crate) summary: Summary,
     pub(crate) progress: Progress,
     pub(crate) ledger: Option<Box<Ledger>>,
+    pub(crate) report: Option<Box<Report>>,
     pub(crate) files: Option<Files>,
     pub(crate) print: Print,
     pub(crate) fail: bool,
-    pub(crate) verbose: bool,
     /// Where lines come from.
     pub(crate) source_name: String,
     /// The turn's clock.
@@ -251,6 +252,9 @@ impl Desk {
             failure,
         };
         let succeeded = self.summary.receive(&ended);
+        if let Some(report) = &mut self.report {
+            report.receive(&ended, succeeded, self.now);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.receive(&ended);
         }
@@ -265,17 +269,14 @@ impl Desk {
             }
         }
         self.output.push_result(slot.n, &self.scratch, self.now);
-        if self.verbose {
-            self.progress.aside(|| eprint!("{}", at_length(&ended)));
-        }
     }
 
     fn answer_of(&self, head: &Head<'_>, url: &Url, redirects: &[Hop]) -> Answer {
         // A line shows the status alone; the reason is for a single fetch that -f fails.
         let is_shown = match self.print {
             Print::Json { .. } | Print::Head => true,
-            Print::Body | Print::Nothing => self.fail || self.verbose,
-            Print::Lines => self.verbose,
+            Print::Body | Print::Nothing => self.fail,
+            Print::Lines => false,
         };
         if is_shown { Answer::of(head, url, redirects) } else { Answer::status_of(head) }
     }
@@ -312,39 +313,6 @@ fn in_words(ended: &Ended<'_>) -> String {
         (None, Some(answer)) => format!("{url}: {} {}", answer.status, answer.reason),
         (None, None) => url.into_owned(),
     })
-}
-
-/// All that is known of a fetch.
-fn at_length(ended: &Ended<'_>) -> String {
-    let url = shown(ended.url.unwrap_or_default());
-    let mut text = format!("* {}\n", plain(&url));
-    for (status, url) in ended.answer.iter().flat_map(|answer| &answer.redirects) {
-        text.push_str(&format!("*   {status} from {url}\n"));
-    }
-    if let Some(answer) = ended.answer {
-        let Answer { version, status, reason, final_url, .. } = answer;
-        let reason = plain(reason);
-        text.push_str(&format!("*   {version} {status} {reason} from {final_url}\n"));
-    }
-    if let Some(failure) = ended.failure {
-        text.push_str(&format!("*   {}: {}\n", failure.kind, plain(&failure.message)));
-    }
-    let Stats { attempts, reused, timings, .. } = ended.stats;
-    let millis = |span: Duration| span.as_secs_f64() * 1e3;
-    text.push_str(&format!(
-        "*   {} ({}), attempts {attempts}; queued {:.1}, dns {:.1}, connect {:.1}, tls {:.1}, \
-         first byte {:.1}, total {:.1} ms; {} B\n",
-        remote(ended.stats.remote),
-        if *reused { "reused" } else { "new" },
-        millis(timings.queued),
-        millis(timings.dns),
-        millis(timings.connect),
-        millis(timings.tls),
-        millis(timings.first_byte),
-        millis(timings.total),
-        ended.bytes,
-    ));
-    text
 }
 
 /// One line, whatever a server or the input said.

@@ -13,7 +13,8 @@
 //! | `record`, `output` | results as text, and their way out |
 //! | `files`, `part` | bodies in files: where they go, and how they get there |
 //! | `cookies` | the jar's file |
-//! | `progress`, `summary` | what standard error shows |
+//! | `progress`, `summary`, `verbose` | what standard error shows |
+//! | `report` | the page of a run |
 //! | `demo`, `origin` | the demo's endpoints, and the server behind them |
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod output;
 mod part;
 mod progress;
 mod record;
+mod report;
 mod run;
 mod setup;
 mod signals;
@@ -37,11 +39,15 @@ mod source;
 mod stdio;
 mod summary;
 mod values;
+mod verbose;
 
 use std::process::ExitCode;
 
 use cli::Args;
-use run::Ending;
+use run::{Ending, Run};
+use setup::Plan;
+use verbose::Verbose;
+use whippet::Reactor;
 
 /// A command line, a file or a setting that cannot be used.
 const USAGE_EXIT: u8 = 2;
@@ -53,7 +59,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(exit) => return exit,
     };
-    let ended = setup::prepare(args).and_then(run::Run::new).map(run::Run::until_the_end);
+    let ended = setup::prepare(args).and_then(run);
     match ended {
         Ok(Ending::AllSucceeded) => ExitCode::SUCCESS,
         Ok(Ending::SomeFailed) => ExitCode::FAILURE,
@@ -63,4 +69,14 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE_EXIT)
         }
     }
+}
+
+/// Runs it. The reactor tells of its steps only where somebody wants to read them.
+fn run(plan: Plan) -> Result<Ending, String> {
+    if plan.verbose {
+        let verbose = Verbose::new(plan.way.is_one());
+        let watched = |settings| Reactor::traced(settings, verbose);
+        return Run::new(plan, watched).map(Run::until_the_end);
+    }
+    Run::new(plan, Reactor::new).map(Run::until_the_end)
 }

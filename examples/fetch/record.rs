@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -228,11 +227,6 @@ pub(crate) fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
         out.push(b']');
     }
     out.push(b']');
-}
-
-/// Where a fetch's connection led, for people.
-pub(crate) fn remote(address: Option<SocketAddr>) -> String {
-    address.map_or_else(|| "-".to_owned(), |address| address.to_string())
 }
 
 /// UTF-8, or else Latin-1.

@@ -12,18 +12,21 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use whippet::{Reactor, Request};
+use whippet::net::Net;
+use whippet::{Error, Reactor, Request, Settings};
 
 use super::cookies::Cookies;
 use super::desk::{Desk, Slot, Verdict};
 use super::output::{BACKLOG_BYTES_MAX, Closed, Output};
 use super::progress::Progress;
+use super::report::Report;
 use super::setup::{Plan, Print, Way};
 use super::signals::Interrupt;
 use super::source;
 use super::source::{Item, Next, Source};
 use super::stdio::Outlet;
 use super::summary::Summary;
+use super::verbose::Telling;
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +37,8 @@ pub(crate) enum Ending {
 }
 
 /// A run.
-pub(crate) struct Run {
-    reactor: Reactor,
+pub(crate) struct Run<N: Net> {
+    reactor: Reactor<N>,
     poll: Poll,
     events: Events,
     interrupt: Interrupt,
@@ -66,14 +69,18 @@ enum Feeding {
     Over,
 }
 
-impl Run {
-    /// Opens what the plan names. An error is one line.
-    pub(crate) fn new(plan: Plan) -> Result<Self, String> {
+impl<N: Telling> Run<N> {
+    /// Opens what the plan names, with the reactor that `make` makes. An error is one line.
+    pub(crate) fn new(
+        plan: Plan,
+        make: impl FnOnce(Settings) -> Result<Reactor<N>, Error>,
+    ) -> Result<Self, String> {
         let now = clock();
         let open = |error: io::Error| format!("cannot start: {error}");
         let poll = Poll::new().map_err(open)?;
         let interrupt = Interrupt::new(poll.registry(), SIGNAL).map_err(open)?;
         let concurrency = plan.settings.concurrency;
+        let report = plan.report.map(|path| Report::new(&path, now)).transpose()?.map(Box::new);
         let (source, ledger) = match plan.way {
             Way::Urls(urls) => (Source::of_urls(urls, plan.defaults), None),
             Way::Lines(path, format) => {
@@ -83,7 +90,7 @@ impl Run {
             }
             Way::Demo(demo) => (Source::of_jobs(demo.jobs), Some(demo.ledger)),
         };
-        let mut reactor = Reactor::new(plan.settings).map_err(|error| match &*plan.tls_files {
+        let mut reactor = make(plan.settings).map_err(|error| match &*plan.tls_files {
             "" => error.to_string(),
             files => format!("{files}: {error}"),
         })?;
@@ -102,10 +109,10 @@ impl Run {
             summary: Summary::new(plan.fail)?,
             progress: Progress::new(plan.silent, source.expected(), busy_terminal, now),
             ledger,
+            report,
             files: plan.files,
             print: plan.print,
             fail: plan.fail,
-            verbose: plan.verbose,
             source_name: source.name().to_owned(),
             now,
             body_bytes: AHEAD_BYTES_MAX,
@@ -147,6 +154,7 @@ impl Run {
             }
             self.desk.now = clock();
             let is_quiet = self.drain() == 0;
+            self.tell();
             if self.interrupt.was_received() && !self.interrupted {
                 self.stop();
             }
@@ -301,6 +309,13 @@ impl Run {
         events
     }
 
+    /// Prints what the reactor tells of its steps.
+    fn tell(&mut self) {
+        if let Some(text) = N::told(&mut self.reactor) {
+            self.desk.progress.aside(|| eprint!("{text}"));
+        }
+    }
+
     /// Writes what is due, and lets a paused fetch go on.
     fn write(&mut self, is_quiet: bool) {
         let Self { desk, poll, .. } = self;
@@ -338,6 +353,7 @@ impl Run {
     }
 
     fn end(mut self) -> Ending {
+        self.tell();
         self.desk.progress.end();
         match self.desk.output.closed() {
             // Quietly: whoever read has what they wanted.
@@ -352,7 +368,11 @@ impl Run {
             eprintln!("fetch: {error}");
             self.input_failed = true;
         }
-        let Desk { summary, ledger, .. } = &self.desk;
+        let Desk { summary, ledger, report, now, .. } = &self.desk;
+        if let Some(Err(error)) = report.as_ref().map(|report| report.write(*now)) {
+            eprintln!("fetch: {error}");
+            self.input_failed = true;
+        }
         if !self.silent {
             eprint!("{}", summary.table(self.desk.now.saturating_duration_since(self.begun)));
             if let Some(ledger) = ledger {

@@ -31,6 +31,7 @@ pub(crate) struct Plan {
     pub(crate) way: Way,
     pub(crate) print: Print,
     pub(crate) files: Option<Files>,
+    pub(crate) report: Option<PathBuf>,
     pub(crate) ordered: bool,
     pub(crate) fail: bool,
     pub(crate) silent: bool,
@@ -42,6 +43,13 @@ pub(crate) enum Way {
     Urls(Vec<String>),
     Lines(PathBuf, Format),
     Demo(Demo),
+}
+
+impl Way {
+    /// Whether there is one job, whatever it holds.
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self, Self::Urls(urls) if urls.len() == 1)
+    }
 }
 
 /// What standard output is for.
@@ -82,7 +90,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         _ => Way::Urls(args.urls),
     };
     let (ordered, fail) = (args.ordered, args.fail || args.resume);
-    let (silent, verbose) = (args.silent, args.verbose);
+    let (silent, verbose, report) = (args.silent, args.verbose, args.report);
     Ok(Plan {
         settings,
         tls_files,
@@ -91,6 +99,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         way,
         print,
         files,
+        report,
         ordered,
         fail,
         silent,

@@ -358,6 +358,9 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get(key) else { return };
         let remote = connection.remote;
         let Phase::Connecting { dialled_for } = connection.phase else { return };
+        if let (Some(fetch), Some(remote)) = (dialled_for, remote) {
+            self.trace_dial_failed(fetch, Peer::Address(remote), &error);
+        }
         self.close(key, CloseReason::Failed);
         let Some(fetch_key) = dialled_for else { return };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
@@ -365,7 +368,6 @@ impl<N: Net> Reactor<N> {
         race.dials.retain(|dial| *dial != key);
         let Some(remote) = remote else { return self.path_failed(fetch_key, error) };
         fetch.tried.push(Tried::failed(remote, &error));
-        self.trace_dial_failed(fetch_key, Peer::Address(remote), &error);
         self.dial_next(fetch_key);
     }
 
