@@ -82,7 +82,7 @@ pub struct TraceEvent<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct TracedSocket {
-    /// Connections are numbered as they are begun, from 0.
+    /// Connections are numbered as they are begun, from 0; those of name lookups over TCP count.
     pub number: u64,
     /// Bytes that its socket has taken so far: TLS, proxies and all requests before included.
     pub sent_bytes: u64,

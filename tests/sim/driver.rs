@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use whippet::net::Traced;
 use whippet::{
     Error, Event, FetchId, Head, Kind, Limit, Phase, Reactor, Request, Response, Settings, Stats,
 };
@@ -16,6 +17,7 @@ use super::plan::Scenario;
 use super::random::{Random, mix};
 use super::story::digest;
 use super::uploads::{self, Pushes, Pushing};
+use super::watch::Watch;
 use super::world::{Origin, World};
 
 /// One fetch, as the program knows it.
@@ -34,7 +36,7 @@ struct Job {
 
 pub(crate) struct Driver {
     world: Rc<RefCell<World>>,
-    reactor: Reactor<SimNet>,
+    reactor: Reactor<Traced<SimNet, Watch>>,
     random: Random,
     epoch: Instant,
     settings: Settings,
@@ -58,6 +60,7 @@ impl Driver {
         mut random: Random,
     ) -> Self {
         let net = SimNet::new(Rc::clone(&world), epoch, hosts);
+        let net = Traced::new(net, Watch::default());
         let reactor = Reactor::with_net(net, settings.clone()).unwrap();
         let began = world.borrow().env.now;
         let requests = world.borrow().env.plan.requests;
@@ -87,6 +90,7 @@ impl Driver {
             self.act();
             self.turn();
             self.check();
+            self.check_told();
             if self.is_broken() || self.is_over() {
                 return;
             }
@@ -100,6 +104,22 @@ impl Driver {
             }
         }
         self.break_law("it has not ended after very many turns");
+    }
+
+    /// What the reactor tells of its steps is one story.
+    fn check_told(&self) {
+        let watch = self.reactor.watcher();
+        if let Some(law) = watch.broken() {
+            self.break_law(law);
+        } else if watch.pending() < self.reactor.pending() {
+            // The end is told before its event is taken.
+            let ended = self.reactor.pending() - watch.pending();
+            if self.reactor.next_deadline().is_none() {
+                self.break_law(format!("{ended} ends were told, and nothing is to be done"));
+            }
+        } else if watch.pending() > self.reactor.pending() {
+            self.break_law("a fetch is gone whose end was not told");
+        }
     }
 
     fn now(&self) -> u64 {

@@ -25,6 +25,7 @@ mod random;
 mod story;
 mod tls;
 mod uploads;
+mod watch;
 mod wire;
 mod world;
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use whippet::net::Net;
 use whippet::{Body, BodyRefused, FetchId, Reactor};
 
 use super::http;
 use super::ledger::Ledger;
-use super::net::SimNet;
 use super::random::{Random, body_bytes, mix};
 
 /// A body that the program pushes.
@@ -95,7 +95,7 @@ impl Pushes {
     }
 
     /// Gives what is due.
-    pub(crate) fn give(&mut self, reactor: &mut Reactor<SimNet>, now: u64, ledger: &mut Ledger) {
+    pub(crate) fn give<N: Net>(&mut self, reactor: &mut Reactor<N>, now: u64, ledger: &mut Ledger) {
         for (id, job) in &mut self.jobs {
             // Unasked, now and then: it takes what it can, and nothing breaks.
             let is_due = job.next_at.is_some_and(|at| at <= now) || self.random.chance(20);
