@@ -99,7 +99,7 @@ impl<'a> Head<'a> {
     }
 
     /// The same with [`NOT_SHOWN`](crate::NOT_SHOWN) in place of values that authenticate somebody,
-    /// as of Set-Cookie: to be printed.
+    /// as of Set-Cookie, or that have user information in a URL, as of Location: to be printed.
     pub fn shown_headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         self.headers().map(|(name, value)| (name, trace::shown(name.as_bytes(), value)))
     }

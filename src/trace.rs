@@ -251,7 +251,8 @@ impl<'a> SentHead<'a> {
     }
 
     /// Names and values of the fields, in order. In place of a value that authenticates somebody
-    /// (Authorization, Cookie, Proxy-Authorization) stands [`NOT_SHOWN`].
+    /// (Authorization, Cookie, Proxy-Authorization), and of a URL with user information (Referer),
+    /// stands [`NOT_SHOWN`].
     pub fn fields(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.lines().skip(1).filter_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
@@ -278,10 +279,29 @@ impl fmt::Debug for SentHead<'_> {
     }
 }
 
-/// A value, unless it is never printed unasked.
+/// A value, unless it is never printed unasked, or a URL with what may be a password.
 pub(crate) fn shown<'a>(name: &[u8], value: &'a [u8]) -> &'a [u8] {
-    if field::is_secret(name) { NOT_SHOWN } else { value }
+    let is_url = || URLS.iter().any(|url| name.eq_ignore_ascii_case(url.as_bytes()));
+    let is_hidden =
+        field::is_secret(name) || (value.contains(&b'@') && is_url() && has_user(value));
+    if is_hidden { NOT_SHOWN } else { value }
 }
+
+/// Whether what stands before a `@` may be user information: it is in the authority, or has a colon.
+/// A path may have a `@` too: `https://a.example/@name`.
+fn has_user(value: &[u8]) -> bool {
+    let value = String::from_utf8_lossy(value);
+    let (scheme, rest) = value.split_once(':').unwrap_or(("", &value));
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let rest = if is_scheme { rest } else { &value };
+    let rest = rest.trim_start_matches(['/', '\\']);
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
+    authority.contains('@') || before.contains(':')
+}
+
+/// Fields whose values are URLs, or have some in them.
+const URLS: [&str; 6] = ["location", "content-location", "link", "origin", "referer", "refresh"];
 
 /// Stands for a value that is a credential.
 pub const NOT_SHOWN: &[u8] = b"(not shown)";
@@ -313,6 +333,28 @@ mod tests {
             ]
         );
         assert!(!format!("{head:?}").contains("canary"), "{head:?}");
+    }
+
+    #[test]
+    fn a_url_with_a_user_is_not_shown_and_a_path_with_a_name_is() {
+        for (value, is_shown) in [
+            ("http://a.example/x", true),
+            ("https://a.example/@name", true),
+            ("/@name/x", true),
+            ("http://me:p@a.example/", false),
+            ("http://token@a.example/", false),
+            ("//me:p@[::1/", false),
+            ("http:\\\\me:p@a.example/", false),
+            ("http:me:p@a.example", false),
+            ("http://me:p/q@a.example/", false),
+            ("0; url=http://me:p@a.example/", false),
+        ] {
+            for name in ["Location", "referer"] {
+                let shown = shown(name.as_bytes(), value.as_bytes());
+                assert_eq!(shown == value.as_bytes(), is_shown, "{name}: {value}");
+            }
+        }
+        assert_eq!(shown(b"From", b"me@a.example: x@y"), b"me@a.example: x@y");
     }
 
     #[test]
