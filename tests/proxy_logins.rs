@@ -266,3 +266,36 @@ fn a_next_nonce_that_the_proxy_tells_is_taken() {
     let nonces: Vec<_> = origin.requests().iter().filter_map(nonce).collect();
     assert_eq!(nonces, ["n", "next"]);
 }
+
+#[test]
+fn a_body_that_can_be_sent_once_is_not_sent_again() {
+    // It takes requests as a proxy does, and answers them itself.
+    let proxy = Origin::plain(|seen| match shown(seen) {
+        Some(_) => ok(&seen.body),
+        None => {
+            let field = digest("n", "");
+            response(407, &[("Proxy-Authenticate", &field)], "who?")
+        }
+    });
+    let url = format!("http://me:{SECRET}@{}", proxy.address());
+    let through = || {
+        let mut settings = settings();
+        settings.proxies = Proxies::all(Proxy::new(&url).unwrap().digest());
+        settings
+    };
+    let once = || Body::reader(&b"a body"[..]);
+    for (body, status, attempts) in [(once(), 407, 1), ("a body".into(), 200, 2)] {
+        let request = Request::post("http://origin.test/").unwrap().body(body).collect(true);
+        let ended = fetch(through(), request);
+        assert_eq!((ended.answer().status, ended.stats.attempts), (status, attempts));
+    }
+    // A tunnel is asked for before anything of a body is taken.
+    let origin = Origin::start(
+        Setup { tls: Some(TlsSetup::named(&[HIDDEN])), ..Setup::default() },
+        |seen| ok(&seen.body),
+    );
+    let proxy = ProxyServer::start(origin.address(), asking("n"));
+    let request = Request::post(origin.url_at(HIDDEN, "/")).unwrap().body(once()).collect(true);
+    let ended = fetch(self::through(&proxy, "http"), request);
+    assert_eq!((ended.text(), ended.stats.attempts), ("a body", 2));
+}
