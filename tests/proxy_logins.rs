@@ -266,3 +266,26 @@ fn a_next_nonce_that_the_proxy_tells_is_taken() {
     let nonces: Vec<_> = origin.requests().iter().filter_map(nonce).collect();
     assert_eq!(nonces, ["n", "next"]);
 }
+
+#[test]
+fn a_body_goes_with_the_answer_and_is_not_taken_for_a_tunnel() {
+    // It takes requests as a proxy does, and answers them itself.
+    let proxy = Origin::plain(|seen| match shown(seen) {
+        Some(_) => ok(&seen.body),
+        None => response(407, &[("Proxy-Authenticate", &digest("n", ""))], "who?"),
+    });
+    let mut settings = settings();
+    let url = format!("http://me:{SECRET}@{}", proxy.address());
+    settings.proxies = Proxies::all(Proxy::new(&url).unwrap().digest());
+    let request = Request::post("http://origin.test/").unwrap().body("a body").collect(true);
+    let ended = fetch(settings, request);
+    assert_eq!((ended.text(), ended.stats.attempts), ("a body", 2));
+    assert_eq!(proxy.connections(), 1);
+    let tls = Some(TlsSetup::named(&[HIDDEN]));
+    let origin = Origin::start(Setup { tls, ..Setup::default() }, |seen| ok(&seen.body));
+    let proxy = ProxyServer::start(origin.address(), asking("n"));
+    let request = Request::post(origin.url_at(HIDDEN, "/")).unwrap().collect(true);
+    let once = Body::reader(&b"a body"[..]);
+    let ended = fetch(through(&proxy, "http"), request.body(once));
+    assert_eq!((ended.text(), ended.stats.attempts), ("a body", 2));
+}

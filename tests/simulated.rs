@@ -91,6 +91,7 @@ fn every_scenario_comes_up() {
     for scenario in Scenario::ALL {
         assert!(outcomes.iter().any(|outcome| outcome.scenario == scenario && outcome.served > 0));
     }
+    assert!(outcomes.iter().filter(|outcome| outcome.led > 0).count() > 3);
 }
 
 /// One seed in so many is run twice.

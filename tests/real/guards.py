@@ -10,7 +10,7 @@ import sys
 
 from checks import Checks, body_of, headers_of, lines_of, version_of
 
-RATE_JOBS = 8
+RATE_JOBS = 20
 # Four are let in each second, and ten retries are free of the budget.
 RETRIED_JOBS = 6
 LOGIN = "me:pass: word"

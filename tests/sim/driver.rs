@@ -18,6 +18,7 @@ use super::random::{Random, mix};
 use super::story::digest;
 use super::uploads::{self, Pushes, Pushing};
 use super::watch::Watch;
+use super::wire::Wire;
 use super::world::{Origin, World};
 
 /// One fetch, as the program knows it.
@@ -300,6 +301,8 @@ impl Driver {
                 request = request.retries(random.below(4) as u32);
             }
         }
+        let chance = Random::new(mix(!salt ^ id));
+        request = world.env.proxies.choose(request, chance);
         world.env.ledger.ask(id, Asking { body_bytes: length, is_once, origin: at });
         let job = Job {
             fetch: None,
@@ -413,7 +416,8 @@ impl Driver {
         law(!has_reserve || reactor.buffered_bytes() <= most, "too much waits in memory");
         law(reactor.idle_connections() <= self.settings.idle_connections_max, "too many are idle");
         law(reactor.idle_connections() <= reactor.connections(), "idle ones that are none");
-        let sockets = world.wires.values().filter(|wire| wire.origin.is_some()).count();
+        let is_servers = |wire: &&Wire| wire.origin.is_some() || wire.proxy.is_some();
+        let sockets = world.wires.values().filter(is_servers).count();
         let lookups = world.wires.len() - sockets + world.datagrams.len();
         let working = reactor.connections() - reactor.idle_connections();
         law(reactor.buffers() <= 4 * working, "an idle connection owns a buffer");

@@ -6,6 +6,7 @@ use super::ledger::Answer;
 use super::logins;
 use super::paces;
 use super::plan::Fault;
+use super::proxies;
 use super::random::{Random, body_bytes};
 use super::uploads::Heard;
 use super::wire::{Http, Step};
@@ -23,6 +24,11 @@ pub(crate) struct Asked {
     /// The values of its Cookie fields.
     pub(crate) cookies: Vec<String>,
     pub(crate) authorization: Option<String>,
+    pub(crate) host: String,
+    /// Its target names the server too, as for a proxy.
+    pub(crate) is_absolute: bool,
+    /// What it says to a proxy of who asks, in lower case.
+    pub(crate) proxy_login: Option<String>,
     asks_close: bool,
     accepts_codings: bool,
 }
@@ -92,6 +98,8 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     else {
         return Err(wrong());
     };
+    let named = path.strip_prefix("http://");
+    let path = named.map_or(path, |named| named.split_once('/').unwrap_or_default().1);
     let mut numbers = path.trim_start_matches('/').split('/').map(str::parse);
     let (Some(Ok(id)), Some(Ok(hop))) = (numbers.next(), numbers.next()) else {
         return Err(wrong());
@@ -99,6 +107,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
     let mut is_chunked = false;
     let (mut cookies, mut authorization) = (Vec::new(), None);
+    let (mut host, mut proxy_login) = (String::new(), None);
     for line in lines {
         let line = line.to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length: ") {
@@ -110,10 +119,18 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
         let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
         authorization = value.or(authorization);
+        if let Some(value) = line.strip_prefix("host: ") {
+            value.clone_into(&mut host);
+        }
+        let login = line.strip_prefix("proxy-authorization: ").map(str::to_owned);
+        proxy_login = login.or(proxy_login);
         asks_close |= line == "connection: close";
         accepts_codings |= line.starts_with("accept-encoding: gzip");
     }
     let method = method.to_owned();
+    if named.is_some_and(|named| !named.starts_with(&format!("{host}/"))) {
+        return Err(wrong());
+    }
     Ok(Asked {
         id,
         hop,
@@ -122,6 +139,9 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         is_chunked,
         cookies,
         authorization,
+        host,
+        is_absolute: named.is_some(),
+        proxy_login,
         asks_close,
         accepts_codings,
     })
@@ -187,8 +207,11 @@ pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut En
         // Whoever is next on this connection may suffer as well.
         env.ledger.excuse_origin(origin);
     }
+    if http.proxy.is_some() && proxies::asks(asked, http.proxy, env) {
+        return challenge(407, asked, origin, fault, http, env);
+    }
     if logins::asks(asked, origin, env) {
-        return challenge(asked, origin, fault, http, env);
+        return challenge(401, asked, origin, fault, http, env);
     }
     let loops = fault == Some(Fault::Loop);
     let redirects = loops || fault == Some(Fault::LongRedirect);
@@ -348,7 +371,7 @@ impl Draft {
 
     /// All of it, and where it frees what.
     fn parts(&mut self, env: &mut Env) -> Vec<Step> {
-        let is_judged = matches!(self.status, 401 | 503);
+        let is_judged = matches!(self.status, 401 | 407 | 503);
         let mut steps = self.head_steps(env);
         if is_judged {
             steps.push(Step::EndOfHead);
@@ -573,8 +596,9 @@ fn interim(fault: Option<Fault>, env: &mut Env) -> Vec<u8> {
     bytes
 }
 
-/// A 401 that the request will answer.
+/// A 401 that the request will answer, or a 407 of the proxy.
 fn challenge(
+    status: u16,
     asked: &Asked,
     origin: usize,
     fault: Option<Fault>,
@@ -582,10 +606,13 @@ fn challenge(
     env: &mut Env,
 ) -> Vec<Step> {
     env.ledger.expect_again(asked.id, asked.hop);
-    let mut draft = Draft::new(asked, 401, fault, http, env);
+    let mut draft = Draft::new(asked, status, fault, http, env);
     // Nobody may be given it.
     env.ledger.spoil(draft.nonce);
-    let line = logins::line(origin, env);
+    let line = match http.proxy.filter(|_| status == 407) {
+        Some(proxy) => proxies::line(proxy, env),
+        None => logins::line(origin, env),
+    };
     draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, line.bytes());
     draft.steps(asked, fault, http, env)
 }

@@ -21,6 +21,7 @@ mod logins;
 mod net;
 mod paces;
 mod plan;
+mod proxies;
 mod random;
 mod story;
 mod tls;
@@ -45,6 +46,7 @@ use logins::Logins;
 use paces::Paces;
 use plan::Plan;
 pub(crate) use plan::Scenario;
+use proxies::Proxies;
 use random::{Random, mix};
 use story::Story;
 use world::{Env, Origin, World};
@@ -64,6 +66,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
     pub(crate) cancelled: u64,
     pub(crate) served: u64,
+    /// Tunnels through proxies, and requests that they handed on.
+    pub(crate) led: u64,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     /// Where it was asked for: what happened, line by line.
@@ -86,7 +90,9 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let scenario = plan.scenario;
     let origins = origins(&plan, &mut random);
     let hosts = hosts(&origins);
-    let settings = settings(&plan, &mut random);
+    let mut settings = settings(&plan, &mut random);
+    let proxies = Proxies::of(seed, &plan);
+    proxies.set(&mut settings, seed, plan.has_limits);
     let began = plan.begins_us;
     let env = Env {
         now: began,
@@ -95,6 +101,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         ledger: Ledger::new(mix(seed)),
         cookies: Cookies::default(),
         logins: Logins::default(),
+        proxies,
         story: Story::new(is_told),
         origins,
         per_origin: settings.per_origin.unwrap_or(settings.concurrency),
@@ -128,6 +135,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         failed: env.ledger.fetches_failed,
         cancelled: env.ledger.fetches_cancelled,
         served: env.ledger.requests_served,
+        led: env.proxies.led,
         broken: env.ledger.broken().map(str::to_owned),
         story: env.story.take_lines(),
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use whippet::net::{Net, Readiness, ResolverFiles, SystemAnswer, Token};
 
 use super::dns;
-use super::http::{self, Parsed};
+use super::http::{self, Parsed, Parser};
 use super::wire::{ERROR, Phase, READ_CLOSED, READABLE, Service, Step, WRITABLE};
 use super::world::{Udp, World};
 
@@ -306,6 +306,13 @@ impl World {
 
     /// Reads along what the client writes.
     fn watch(&mut self, id: usize, bytes: &[u8]) {
+        if let Some(wire) = self.wires.get_mut(&id)
+            && std::mem::take(&mut wire.is_undecided)
+            && !bytes.starts_with(b"C")
+        {
+            // A request that the proxy is to hand on.
+            wire.watcher = Some(Parser::default());
+        }
         let Some(watcher) = self.wires.get_mut(&id).and_then(|wire| wire.watcher.as_mut()) else {
             return;
         };
@@ -317,6 +324,9 @@ impl World {
                         Parsed::Begun => self.request_begins(id),
                         Parsed::Head(asked) => {
                             // It had spoken before it was asked.
+                            if asked.is_absolute {
+                                self.request_names(id, &asked);
+                            }
                             let Some(wire) = self.wires.get_mut(&id) else { return };
                             wire.writing = Some(asked.id);
                             if wire.poison_at.is_some() || wire.is_hopeless {

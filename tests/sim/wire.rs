@@ -11,6 +11,7 @@ use whippet::net::{Readiness, Token};
 
 use super::dns::Frames;
 use super::http::Parser;
+use super::proxies::Talk;
 use super::random::body_bytes;
 use super::world::Env;
 
@@ -32,6 +33,8 @@ pub(crate) enum Service {
     /// Takes everything and says nothing.
     Silent,
     Http(Box<Http>),
+    /// A proxy that has not led anywhere yet.
+    Talk(Talk),
     Dns(Frames),
 }
 
@@ -59,6 +62,30 @@ pub(crate) struct Http {
     /// It never sends close_notify.
     pub(crate) is_curt: bool,
     pub(crate) shakes: Option<Shake>,
+    /// The proxy that requests come by, where they are handed to one.
+    pub(crate) proxy: Option<usize>,
+}
+
+impl Http {
+    /// One that behaves.
+    pub(crate) fn new(tls: Option<Box<ServerConnection>>) -> Self {
+        Self {
+            parser: Parser::default(),
+            tls,
+            is_answering: false,
+            finished: 0,
+            was_early: false,
+            ends_on_reuse: false,
+            speaks_on_reuse: false,
+            cuts_after: None,
+            garbles_at: None,
+            heard_bytes: 0,
+            has_spoken: false,
+            is_curt: false,
+            shakes: None,
+            proxy: None,
+        }
+    }
 }
 
 /// What goes wrong in a TLS handshake.
@@ -97,6 +124,8 @@ pub(crate) enum Step {
     Wait(u64),
     Fin,
     Reset,
+    /// A tunnel is there as soon as what was said before is read.
+    TunnelOpen,
     /// The client's slot may be free from here on: the rest is only drained.
     EndOfHead,
     /// The next request may come. `frees`: and the slot was not free before.
@@ -108,8 +137,14 @@ pub(crate) enum Step {
 pub(crate) struct Wire {
     pub(crate) token: Token,
     pub(crate) remote: SocketAddr,
-    /// Whose server it is; none: a name server.
+    /// Whose server it is; none: a name server, or a proxy that has not led anywhere yet.
     pub(crate) origin: Option<usize>,
+    /// The proxy that it was dialled to.
+    pub(crate) proxy: Option<usize>,
+    /// How much is to be read before a request may begin.
+    pub(crate) opens_at: u64,
+    /// An HTTP proxy was told nothing yet: neither a request nor CONNECT.
+    pub(crate) is_undecided: bool,
     pub(crate) phase: Phase,
 
     // The client's kernel.
@@ -168,6 +203,9 @@ impl Wire {
             token,
             remote,
             origin,
+            proxy: None,
+            opens_at: 0,
+            is_undecided: false,
             phase: Phase::Connecting,
             received: VecDeque::new(),
             fin: false,
@@ -348,6 +386,7 @@ impl Wire {
             Step::Wait(delay) => return Some(delay),
             Step::Fin => self.end(env),
             Step::Reset => self.breaks(io::ErrorKind::ConnectionReset, env.plan.reset_purges),
+            Step::TunnelOpen => self.opens_at = self.arrived_bytes,
             Step::EndOfHead => self.pass_end(),
             Step::EndOfAnswer { frees } => {
                 if let Service::Http(http) = &mut self.service {

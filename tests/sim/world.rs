@@ -10,11 +10,12 @@ use whippet::net::{SystemAnswer, Token};
 
 use super::cookies::{self, Cookies};
 use super::dns;
-use super::http::{self, Parsed, Parser};
+use super::http::{self, Asked, Parsed, Parser};
 use super::ledger::Ledger;
 use super::logins::{self, Logins};
 use super::paces::Paces;
 use super::plan::{Plan, Scenario};
+use super::proxies::{self, Heard, Proxies, Talk};
 use super::random::Random;
 use super::story::Story;
 use super::tls;
@@ -28,6 +29,7 @@ pub(crate) struct Env {
     pub(crate) ledger: Ledger,
     pub(crate) cookies: Cookies,
     pub(crate) logins: Logins,
+    pub(crate) proxies: Proxies,
     pub(crate) story: Story,
     pub(crate) origins: Vec<Origin>,
     /// Most fetches that one origin may see at once, and all together.
@@ -251,13 +253,21 @@ impl World {
         let id = self.next_name();
         let now = self.env.now;
         self.env.story.tell(now, &[1, id as u64], || format!("w{id}  connects to {to}"));
-        if origin.is_none() && !dns::is_server(to) {
+        let proxy = self.env.proxies.at(to);
+        if origin.is_none() && proxy.is_none() && !dns::is_server(to) {
             self.env.ledger.break_law(format!("connects to {to}, which is nobody's address"));
         }
         let latency = self.latency();
         let mut outcome = Some((latency, None));
         let mut service = Service::Silent;
-        if let Some(at) = origin {
+        if let Some(nth) = proxy {
+            if self.env.random.chance(self.env.plan.connect_fault_pm) {
+                self.env.ledger.excuse_origin(0);
+                outcome = self.connect_fault(id, latency)?;
+            } else {
+                service = Service::Talk(Talk::new(nth));
+            }
+        } else if let Some(at) = origin {
             let fault = self.env.random.chance(self.env.plan.connect_fault_pm);
             if self.env.origins[at].dead.contains(&to.ip()) || fault {
                 self.env.ledger.excuse_origin(at);
@@ -270,7 +280,9 @@ impl World {
         } else {
             service = Service::Dns(dns::Frames::default());
         }
-        self.wires.insert(id, Wire::new(token, to, origin, service));
+        let is_undecided = matches!(&service, Service::Talk(talk) if talk.is_http(&self.env));
+        let wire = Wire { proxy, is_undecided, ..Wire::new(token, to, origin, service) };
+        self.wires.insert(id, wire);
         if let Some((delay, error)) = outcome {
             self.plan(delay, Deed::ConnectEnds(id, error));
         }
@@ -315,19 +327,10 @@ impl World {
             _ => None,
         };
         Service::Http(Box::new(Http {
-            parser: Parser::default(),
-            tls,
-            is_answering: false,
-            finished: 0,
-            was_early: false,
-            ends_on_reuse: false,
-            speaks_on_reuse: false,
-            cuts_after: None,
             garbles_at: (fault >= 10 && is_faulty).then_some(byte as u64),
-            heard_bytes: 0,
-            has_spoken: false,
             is_curt: matches!(fault, 0 | 6 | 7),
             shakes,
+            ..Http::new(tls)
         }))
     }
 
@@ -420,6 +423,10 @@ impl World {
         let mut plain = None;
         match &mut wire.service {
             Service::Silent => {}
+            Service::Talk(talk) => {
+                let heard = talk.hear(bytes, env);
+                return self.lead(id, heard);
+            }
             Service::Dns(frames) => {
                 frames.receive(bytes);
                 while let Some(query) = frames.next_message() {
@@ -457,6 +464,41 @@ impl World {
         for parsed in self.parse(id, &plain.unwrap_or_default()) {
             self.hear(id, parsed);
         }
+    }
+
+    /// A proxy has heard something of what it is to do.
+    fn lead(&mut self, id: usize, heard: Heard) {
+        let (steps, at, handed) = match heard {
+            Heard::Says(steps) => (steps, None, None),
+            Heard::Leads(steps, at) => (steps, Some(at), None),
+            Heard::Hands(bytes) => (Vec::new(), None, Some(bytes)),
+        };
+        let service = at.map(|at| self.http_service(at));
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        wire.out.extend(steps);
+        if let Some(service) = service {
+            let is_plain = matches!(&service, Service::Http(http) if http.tls.is_none());
+            wire.watcher = is_plain.then(Parser::default);
+            (wire.service, wire.origin, wire.opens_at) = (service, at, u64::MAX);
+        }
+        if let Some(bytes) = handed {
+            let proxy = wire.proxy;
+            wire.service = Service::Http(Box::new(Http { proxy, ..Http::new(None) }));
+            self.serve(id, &bytes);
+        }
+    }
+
+    /// A request that a proxy is to hand on has said whose it is.
+    pub(crate) fn request_names(&mut self, id: usize, asked: &Asked) {
+        let server = proxies::server_of(&asked.host, &self.env);
+        if server.is_none() {
+            let host = &asked.host;
+            self.env.ledger.break_law(format!("a proxy is asked for {host}, which is nobody"));
+        }
+        if let Some(wire) = self.wires.get_mut(&id) {
+            wire.origin = server;
+        }
+        self.check_caps(server);
     }
 
     fn parse(&mut self, id: usize, plain: &[u8]) -> Vec<Parsed> {
@@ -497,6 +539,7 @@ impl World {
                 env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
                     format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
                 });
+                proxies::check(&asked, http.proxy, origin, env);
                 cookies::check(&asked, origin, env);
                 logins::check(&asked, origin, env);
                 if has_poison || http.has_spoken || wire.is_hopeless {
@@ -568,7 +611,8 @@ impl World {
             }
             // What is said by the last byte is so as soon as it has arrived.
             while wire.raw.is_empty()
-                && let Some(Step::EndOfHead | Step::EndOfAnswer { .. }) = wire.out.front()
+                && let Some(Step::EndOfHead | Step::EndOfAnswer { .. } | Step::TunnelOpen) =
+                    wire.out.front()
                 && let Some(step) = wire.out.pop_front()
             {
                 wire.begin(step, env);
@@ -641,6 +685,9 @@ impl World {
         if wire.poison_at.is_some() || wire.is_hopeless {
             ledger.loose_poison += 1;
         }
+        if wire.read_bytes < wire.opens_at {
+            ledger.break_law(format!("w{id}: a request before the tunnel is there"));
+        }
         wire.writing = None;
         wire.begun += 1;
         let origin = wire.origin;
@@ -649,9 +696,14 @@ impl World {
         {
             self.env.ledger.break_law(law);
         }
+        self.check_caps(origin);
+    }
+
+    fn check_caps(&mut self, origin: Option<usize>) {
         let busy = self.wires.values().filter(|wire| wire.is_busy());
         let (all, here) = busy
             .fold((0, 0), |(all, here), wire| (all + 1, here + usize::from(wire.origin == origin)));
+        let here = if origin.is_some() { here } else { 0 };
         if all > self.env.concurrency || here > self.env.per_origin {
             let ledger = &mut self.env.ledger;
             ledger.break_law(format!("{all} requests at once, {here} of them at one origin"));
