@@ -131,11 +131,15 @@ impl<N: Net> Reactor<N> {
             Ok(_) if head.is_interim() => {
                 exchange.interim_responses += 1;
                 exchange.receiving.go(Receiving::Head { scan: None });
+                let goes_on = head.status == 100;
                 if exchange.interim_responses > INTERIM_RESPONSES_MAX {
                     let many = Malformed::TooManyInterimResponses;
                     self.fail_exchange(key, malformed_error(many, ErrorPhase::Head));
                 } else {
                     self.focus = Some(rest);
+                    if goes_on {
+                        self.continue_body(key);
+                    }
                 }
                 return Step::Worked;
             }
