@@ -87,6 +87,8 @@ mod field;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "json")]
+mod json;
 mod kit;
 pub mod net;
 mod origin;
@@ -106,6 +108,7 @@ mod userinfo;
 mod wire;
 
 pub use body::Body;
+pub use body::multipart::{Multipart, Part};
 pub use client::{AsCompleted, Client, Completed};
 pub use coding::Coding;
 pub use detour::ConnectTo;

@@ -1,7 +1,10 @@
 //! Plain data. What a request carries, and how that is sent.
 
+use url::form_urlencoded;
+
 use super::Request;
 use crate::body::Body;
+use crate::body::multipart::Multipart;
 
 impl Request {
     /// The body: bytes, or whatever else a [`Body`] can be.
@@ -9,6 +12,41 @@ impl Request {
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.change().body = body.into().0;
         self
+    }
+
+    /// The fields of a form, urlencoded as the URL standard has it, with the Content-Type
+    /// `application/x-www-form-urlencoded` unless there is one.
+    ///
+    /// ```
+    /// # use whippet::Request;
+    /// let request = Request::post("http://127.0.0.1/login")?.form([("user", "me"), ("to", "a b&c")]);
+    /// // user=me&to=a+b%26c
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    #[must_use]
+    pub fn form<K, V>(self, fields: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in fields {
+            text.append_pair(name.as_ref(), value.as_ref());
+        }
+        self.body(text.finish()).or_content_type("application/x-www-form-urlencoded")
+    }
+
+    /// A form of several parts, with the Content-Type that belongs to it, in place of any other.
+    #[must_use]
+    pub fn multipart(mut self, form: Multipart) -> Self {
+        let content_type = form.content_type();
+        self.change().headers.retain(|(name, _)| !name.eq_ignore_ascii_case(CONTENT_TYPE));
+        self.body(form.into_body()).or_content_type(&content_type)
+    }
+
+    /// Unless there is one.
+    pub(crate) fn or_content_type(self, value: &str) -> Self {
+        self.or_headers(&[(CONTENT_TYPE.into(), value.as_bytes().into())])
     }
 
     /// Whether the server is asked before a body is sent (`Expect: 100-continue`, RFC 9110
@@ -40,3 +78,5 @@ impl Request {
         self.parts.choices.expect_continue && self.parts.body.length() != Some(0)
     }
 }
+
+const CONTENT_TYPE: &[u8] = b"Content-Type";
