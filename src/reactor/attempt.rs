@@ -239,7 +239,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The fetch, which has left its stage, goes to the front of its origin's list.
-    pub(super) fn wait_again(&mut self, key: FetchKey) {
+    fn wait_again(&mut self, key: FetchKey) {
         self.release_collected(key);
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.begin_again();

@@ -23,7 +23,6 @@ use crate::kit::machine::Machine;
 use crate::net::{Net, Readiness};
 use crate::request::Request;
 use crate::wire::http1::outgoing::{BodyWriter, CLOSE_BYTES, GAP_BYTES};
-use crate::wire::http1::reuse::CloseReason;
 
 /// The rest of a body that is sent piece by piece.
 pub(crate) struct Upload {
@@ -456,8 +455,7 @@ impl<N: Net> Reactor<N> {
         }
         fetch.request = fetch.request.clone().expect_continue(false);
         self.detach(exchange);
-        self.leave_stage(key, CloseReason::Cancelled);
-        self.wait_again(key);
+        self.ask_again(key);
         true
     }
 }

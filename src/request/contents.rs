@@ -19,7 +19,8 @@ impl Request {
     ///
     /// ```
     /// # use whippet::Request;
-    /// let request = Request::post("http://127.0.0.1/login")?.form([("user", "me"), ("to", "a b&c")]);
+    /// let fields = [("user", "me"), ("to", "a b&c")];
+    /// let request = Request::post("http://127.0.0.1/login")?.form(fields);
     /// // user=me&to=a+b%26c
     /// # Ok::<(), whippet::Error>(())
     /// ```
@@ -53,9 +54,9 @@ impl Request {
     /// §10.1.1), so that one that will be refused is not sent in vain. Default: no.
     ///
     /// The body follows when the server says so, or has said nothing for as long as
-    /// [`Limit::Continue`](crate::Limit::Continue) allows, 1 s by default. Where it answers instead,
-    /// that is the answer, and the body is not sent. After a 417 the request is sent again, once
-    /// and without asking.
+    /// [`Limit::Continue`](crate::Limit::Continue) allows, 1 s by default. Where it answers
+    /// instead, that is the answer, and the body is not sent. After a 417 the request is sent
+    /// again, once and without asking.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
