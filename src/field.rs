@@ -145,7 +145,7 @@ fn check_reserved(name: &[u8], value: &[u8]) -> Result<(), Refused> {
             Err(Refused::Ours { name: "Expect", because: "Request::expect_continue asks for it" })
         }
         7 if is("upgrade") => {
-            Err(Refused::Ours { name: "Upgrade", because: "no other protocol is spoken" })
+            Err(Refused::Ours { name: "Upgrade", because: "Request::upgrade asks for it" })
         }
         10 if is("connection") && !among(&["close", "keep-alive"]) => {
             // RFC 9110 §7.6.1: other options name fields of this one hop, and those are ours.

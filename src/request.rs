@@ -95,6 +95,8 @@ pub(crate) struct Choices {
     pub(crate) cookies: Option<bool>,
     pub(crate) decode: Option<bool>,
     pub(crate) expect_continue: bool,
+    /// A 101 is an answer.
+    pub(crate) upgrade: bool,
     /// For the origin of the URL, in answer to a challenge of scheme Digest.
     pub(crate) digest: Option<Arc<Userinfo>>,
     pub(crate) deny_private: Option<bool>,
@@ -569,6 +571,7 @@ impl Default for Choices {
             cookies: None,
             decode: None,
             expect_continue: false,
+            upgrade: false,
             digest: None,
             deny_private: None,
             head_bytes_max: None,

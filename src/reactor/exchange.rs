@@ -94,6 +94,7 @@ impl Machine for Sending {
         ("AwaitingContinue", "Stopped"),
         ("Streaming", "Done"),
         ("Streaming", "Stopped"),
+        ("Done", "Streaming"),
     ];
 
     fn state(&self) -> &'static str {

@@ -65,6 +65,21 @@ fn begun_body_of(request: &Request) -> Sending {
     }
 }
 
+impl Sending {
+    /// What another protocol says on the connection, pushed by the caller.
+    #[cold]
+    pub(super) fn switched() -> Self {
+        Self::Streaming(Box::new(Upload {
+            source: Source::Pushed { replays: false },
+            writer: BodyWriter::Bare,
+            at: 0,
+            reader: None,
+            is_told: false,
+            was_asked_for: false,
+        }))
+    }
+}
+
 /// Pushed bodies.
 impl<N: Net> Reactor<N> {
     /// Gives the next bytes of a [pushed](crate::Body::pushed) body. A prefix of `chunk` is taken,
@@ -145,6 +160,9 @@ impl<N: Net> Reactor<N> {
             Err(refused) => return Err(refused),
         };
         let Some(upload) = self.upload(key) else { return Err(BodyRefused::Finished) };
+        if !fields.is_empty() && upload.writer.is_bare() {
+            return Err(BodyRefused::Trailers);
+        }
         match upload.writer.left() {
             Some(left) => return Err(BodyRefused::TooShort { left }),
             None => self.spend_body(fetch),
@@ -337,7 +355,9 @@ impl<N: Net> Reactor<N> {
         let mut end = Vec::new();
         let Some(upload) = self.upload(key) else { return };
         upload.writer.end(trailers, &mut end);
-        self.write_all(key, &end);
+        if !end.is_empty() {
+            self.write_all(key, &end);
+        }
         self.note_taken(key, 0);
     }
 
@@ -440,8 +460,13 @@ impl<N: Net> Reactor<N> {
         if stops {
             exchange.sending.go(Sending::Stopped);
         }
+        let may_push = exchange.streams();
         if let Some(fetch) = exchange.fetch.and_then(|fetch| self.fetches.get_mut(fetch)) {
             fetch.deadlines.clear(Limit::Continue);
+        }
+        if may_push {
+            // The first bytes of another protocol, perhaps.
+            self.stream(key);
         }
     }
 

@@ -2,9 +2,11 @@
 
 use url::form_urlencoded;
 
-use super::Request;
+use super::{Request, invalid_request};
 use crate::body::Body;
 use crate::body::multipart::Multipart;
+use crate::error::Error;
+use crate::field;
 
 impl Request {
     /// The body: bytes, or whatever else a [`Body`] can be.
@@ -74,10 +76,63 @@ impl Request {
         self
     }
 
+    /// Asks for another protocol on the connection (RFC 9110 §7.8), in place of one asked for
+    /// before. Whatever the server answers is the answer, as to any request. Where that is a 101,
+    /// the fetch goes both ways from then on: what the server says are
+    /// [`Event::Body`](crate::Event::Body)s, what the caller says goes with
+    /// [`Reactor::send_body`](crate::Reactor::send_body) as
+    /// [`Event::Writable`](crate::Event::Writable) asks for it. It is done when the server ends the
+    /// connection; [`Reactor::cancel`](crate::Reactor::cancel) ends it from here.
+    ///
+    /// Limits of the whole fetch go on to count. A request that is
+    /// [collected](Self::collect), as all of a [`Client`](crate::Client)'s are, cannot be upgraded:
+    /// a 101 is an error there.
+    ///
+    /// # Errors
+    /// As [`Self::header`].
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use whippet::{Event, Reactor, Request, Settings};
+    ///
+    /// let mut reactor = Reactor::new(Settings::default())?;
+    /// reactor.submit(Request::get("http://127.0.0.1:8080/")?.upgrade("echo")?)?;
+    /// while reactor.pending() > 0 {
+    ///     reactor.wait(None)?;
+    ///     while let Some(event) = reactor.next_event() {
+    ///         match event {
+    ///             Event::Head { head, .. } if head.status() != 101 => println!("it does not"),
+    ///             Event::Writable { id, offset: 0, .. } => {
+    ///                 reactor.send_body(id, b"hello")?;
+    ///             }
+    ///             Event::Body { chunk, .. } => println!("{} bytes", chunk.len()),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn upgrade(mut self, protocol: &str) -> Result<Self, Error> {
+        // The name of a field that may be given stands for one that may not.
+        let value = field::check_header(b"Protocol", protocol.as_bytes());
+        let value = value.map_err(invalid_request)?;
+        let parts = self.change();
+        let is_of_it =
+            |name: &[u8]| [CONNECTION, UPGRADE].iter().any(|of| name.eq_ignore_ascii_case(of));
+        parts.headers.retain(|(name, _)| !is_of_it(name));
+        parts.headers.push((CONNECTION.into(), UPGRADE.into()));
+        parts.headers.push((UPGRADE.into(), value.into()));
+        parts.choices.upgrade = true;
+        Ok(self)
+    }
+
     /// Whether it asks, which it does only for a body that is not empty.
     pub(crate) fn asks_to_continue(&self) -> bool {
         self.parts.choices.expect_continue && self.parts.body.length() != Some(0)
     }
 }
 
+const CONNECTION: &[u8] = b"Connection";
+const UPGRADE: &[u8] = b"Upgrade";
 const CONTENT_TYPE: &[u8] = b"Content-Type";
