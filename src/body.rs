@@ -4,6 +4,7 @@
 //! In go the caller's bytes, or where they will come from; out come their length, where it is
 //! known, and whether they can be had again. [`source`] has the bytes, piece by piece.
 
+pub(crate) mod multipart;
 pub(crate) mod source;
 
 use std::fmt;
@@ -119,7 +120,6 @@ impl Body {
         self.0.is_replayable()
     }
 
-    #[cfg(test)]
     pub(crate) fn of_pieces(pieces: Vec<Piece>) -> Self {
         let length = pieces.iter().try_fold(0_u64, |sum, piece| sum.checked_add(piece.length()));
         let source = Source::Pieces(pieces.into());

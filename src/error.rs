@@ -362,6 +362,9 @@ pub enum Limit {
     Proxy,
     /// The TLS handshake.
     Tls,
+    /// Waiting for the server's word to send the body, where the request
+    /// [asks for it](crate::Request::expect_continue). Its end is no failure: the body is sent.
+    Continue,
     /// From the request being sent to the first byte of the response.
     FirstByte,
     /// An exchange in which no byte is read or written: from its beginning to its end, the wait
@@ -375,7 +378,7 @@ pub enum Limit {
 
 impl Limit {
     /// How many there are.
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
 
     /// A stable name in snake case.
     pub fn as_str(self) -> &'static str {
@@ -387,6 +390,7 @@ impl Limit {
             Self::Connect => "connect",
             Self::Proxy => "proxy",
             Self::Tls => "tls",
+            Self::Continue => "continue",
             Self::FirstByte => "first_byte",
             Self::Stall => "stall",
             Self::Backoff => "backoff",

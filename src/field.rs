@@ -141,8 +141,11 @@ fn check_reserved(name: &[u8], value: &[u8]) -> Result<(), Refused> {
         4 if is("host") => {
             Err(Refused::Ours { name: "Host", because: "it is written from the URL" })
         }
+        6 if is("expect") => {
+            Err(Refused::Ours { name: "Expect", because: "Request::expect_continue asks for it" })
+        }
         7 if is("upgrade") => {
-            Err(Refused::Ours { name: "Upgrade", because: "no other protocol is spoken" })
+            Err(Refused::Ours { name: "Upgrade", because: "Request::upgrade asks for it" })
         }
         10 if is("connection") && !among(&["close", "keep-alive"]) => {
             // RFC 9110 §7.6.1: other options name fields of this one hop, and those are ours.
@@ -170,13 +173,12 @@ fn shown(name: &[u8]) -> String {
 
 const SECRETS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
 
-const NOT_IN_TRAILERS: [&str; 15] = [
+const NOT_IN_TRAILERS: [&str; 14] = [
     "cache-control",
     "connection",
     "content-encoding",
     "content-range",
     "content-type",
-    "expect",
     "if-match",
     "if-modified-since",
     "if-none-match",

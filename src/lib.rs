@@ -89,6 +89,8 @@ mod field;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "json")]
+mod json;
 mod kit;
 pub mod net;
 mod origin;
@@ -109,6 +111,7 @@ mod userinfo;
 mod wire;
 
 pub use body::Body;
+pub use body::multipart::{Multipart, Part};
 pub use client::{AsCompleted, Client, Completed};
 pub use close::CloseReason;
 pub use coding::Coding;

@@ -1,4 +1,7 @@
-//! Plain data. A request: parsed and validated once, cheap to clone, encoded once.
+//! Plain data. A request: parsed and validated once, cheap to clone, encoded once. [`contents`] is
+//! what it may carry.
+
+mod contents;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use url::{Position, Url};
 
-use crate::body::{Body, Payload};
+use crate::body::Payload;
 use crate::detour::ConnectTo;
 use crate::error::{Error, Kind, Limit, Phase};
 use crate::field;
@@ -91,6 +94,9 @@ pub(crate) struct Choices {
     pub(crate) retries: Option<u32>,
     pub(crate) cookies: Option<bool>,
     pub(crate) decode: Option<bool>,
+    pub(crate) expect_continue: bool,
+    /// A 101 is an answer.
+    pub(crate) upgrade: bool,
     /// For the origin of the URL, in answer to a challenge of scheme Digest.
     pub(crate) digest: Option<Arc<Userinfo>>,
     pub(crate) deny_private: Option<bool>,
@@ -263,13 +269,6 @@ impl Request {
         let login = Userinfo { user: user.as_bytes().into(), password: password.as_bytes().into() };
         self.change().choices.digest = Some(Arc::new(login));
         Ok(self)
-    }
-
-    /// The body: bytes, or whatever else a [`Body`] can be.
-    #[must_use]
-    pub fn body(mut self, body: impl Into<Body>) -> Self {
-        self.change().body = body.into().0;
-        self
     }
 
     /// A number of the caller's own, repeated on everything that comes of this request.
@@ -571,6 +570,8 @@ impl Default for Choices {
             retries: None,
             cookies: None,
             decode: None,
+            expect_continue: false,
+            upgrade: false,
             digest: None,
             deny_private: None,
             head_bytes_max: None,

@@ -170,6 +170,7 @@ impl Default for Settings {
 /// | `Total` | 30 s |
 /// | `Queue`, `Dns`, `Tls`, `FirstByte`, `Stall` | none |
 /// | `Connect` | 10 s (resolving, connecting and TLS together) |
+/// | `Continue` | 1 s |
 /// | `Idle` | 4 s, or what the server's `Keep-Alive: timeout` says less a second |
 ///
 /// `Deadline` and `Backoff` are set by the request and by the retry policy.
@@ -196,6 +197,7 @@ impl Default for Timeouts {
         let mut table = Self::NONE;
         table.set(Limit::Total, Some(Duration::from_secs(30)));
         table.set(Limit::Connect, Some(Duration::from_secs(10)));
+        table.set(Limit::Continue, Some(Duration::from_secs(1)));
         table.set(Limit::Idle, Some(Duration::from_secs(4)));
         table
     }

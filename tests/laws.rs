@@ -19,10 +19,9 @@ enum Floor {
 fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
-        "body" | "request" | "response" | "proxy" | "settings" | "origin" | "error" | "field"
-        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "close" | "trace" => {
-            Floor::Data
-        }
+        "body" | "json" | "request" | "response" | "proxy" | "settings" | "origin" | "error"
+        | "field" | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "close"
+        | "trace" => Floor::Data,
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),
@@ -88,6 +87,8 @@ fn each_crate_behind_a_floor_is_named_in_one_room() {
         ("httpdate", "policy/retry"),
         ("percent_encoding", "userinfo"),
         ("base64", "userinfo"),
+        ("serde", "json"),
+        ("serde_json", "json"),
         ("psl", "policy/cookies/site"),
         ("flate2", "wire/coding"),
         ("brotli_decompressor", "wire/coding"),

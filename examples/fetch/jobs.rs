@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use whippet::url::Url;
-use whippet::{Error, Kind, Phase, Proxy, Request, Resolve};
+use whippet::{Body, Error, Kind, Phase, Proxy, Request, Resolve};
 
 use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 
@@ -17,7 +17,7 @@ use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 pub(crate) struct Defaults {
     pub(crate) method: Option<String>,
     pub(crate) headers: Vec<Header>,
-    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body: Option<Body>,
     pub(crate) auth: Option<Auth>,
     /// The login in a URL answers a Digest challenge, and is not sent as it is.
     pub(crate) digest: bool,
@@ -99,7 +99,7 @@ struct Spec {
     url: Option<Box<str>>,
     method: Option<String>,
     headers: Vec<Header>,
-    body: Option<Vec<u8>>,
+    body: Option<Body>,
     timeout: Option<Seconds>,
     follow: Option<bool>,
     retries: Option<u32>,
@@ -108,6 +108,7 @@ struct Spec {
     proxy: Option<ProxyChoice>,
     auth: Option<Auth>,
     cookies: Option<bool>,
+    expect_continue: bool,
 }
 
 impl Spec {
@@ -139,10 +140,11 @@ impl Spec {
             "body" | "body_base64" if self.body.is_some() => {
                 return Err("body and body_base64 exclude one another".to_owned());
             }
-            "body" => self.body = Some(text(name, value)?.into_bytes()),
+            "body" => self.body = Some(text(name, value)?.into()),
             "body_base64" => {
                 let decoded = BASE64.decode(text(name, value)?);
-                self.body = Some(decoded.map_err(|error| format!("body_base64: {error}"))?);
+                let decoded = decoded.map_err(|error| format!("body_base64: {error}"))?;
+                self.body = Some(decoded.into());
             }
             "timeout" => {
                 let number = value.as_f64().ok_or("timeout is not a number of seconds")?;
@@ -160,6 +162,10 @@ impl Spec {
                 self.proxy = Some(choice.map_err(|error| format!("proxy: {error}"))?);
             }
             "auth" => self.auth = Some(auth(&value)?),
+            "expect_continue" => {
+                let expects = value.as_bool();
+                self.expect_continue = expects.ok_or("expect_continue is not true or false")?;
+            }
             "cookies" => {
                 self.cookies = Some(value.as_bool().ok_or("cookies is not true or false")?);
             }
@@ -221,6 +227,9 @@ impl Spec {
         }
         if let Some(decode) = self.decode {
             request = request.decode(decode);
+        }
+        if self.expect_continue {
+            request = request.expect_continue(true);
         }
         if let Some(retries) = self.retries {
             request = request.retries(retries);
@@ -422,6 +431,7 @@ mod tests {
             (r#"{"url":"http://a/","retries":99999999999}"#, "retries"),
             (r#"{"url":"http://a/","follow":1}"#, "follow"),
             (r#"{"url":"http://a/","cookies":"no"}"#, "cookies"),
+            (r#"{"url":"http://a/","expect_continue":1}"#, "expect_continue"),
             (r#"{"url":"http://a/","headers":{"a":"b"}}"#, "headers"),
             (r#"{"url":"http://a/","headers":[["a"]]}"#, "headers"),
             (r#"{"url":"http://a/","body":"x","body_base64":"AA=="}"#, "body_base64"),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whippet::{Circuit, Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
+use whippet::{Body, Circuit, Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
 use super::cookies::Cookies;
@@ -285,13 +285,18 @@ fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
     Ok(Defaults { method, headers, body, auth, digest, proxy_digest, body_bytes_max, collect })
 }
 
-/// The text, or with @ the bytes of a file; `@-` is standard input, read to its end.
-fn body_of(data: String, args: &Args) -> Result<Vec<u8>, String> {
-    let Some(path) = data.strip_prefix('@') else { return Ok(data.into_bytes()) };
+/// The text, or with @ a file, which is read as it is sent. `@-` is standard input, which, as all
+/// that is no regular file, is read to its end: it may be needed more than once.
+fn body_of(data: String, args: &Args) -> Result<Body, String> {
+    let Some(path) = data.strip_prefix('@') else { return Ok(data.into()) };
     let path = Path::new(path);
     let explain = |error: io::Error| format!("--data @{}: {error}", path.display());
     if path != Path::new("-") {
-        return fs::read(path).map_err(explain);
+        let file = Body::file(path).map_err(explain)?;
+        if file.is_replayable() {
+            return Ok(file);
+        }
+        return fs::read(path).map(Body::from).map_err(explain);
     }
     let is_input = |given: &Option<PathBuf>| given.as_deref() == Some(Path::new("-"));
     if is_input(&args.input) || is_input(&args.jobs) {
@@ -299,7 +304,7 @@ fn body_of(data: String, args: &Args) -> Result<Vec<u8>, String> {
     }
     let mut body = Vec::new();
     io::stdin().read_to_end(&mut body).map_err(explain)?;
-    Ok(body)
+    Ok(body.into())
 }
 
 /// Standard streams, polls, signals, name servers and input.

@@ -21,12 +21,8 @@ pub(crate) enum Source {
 
 /// A part of a body whose length is known.
 pub(crate) enum Piece {
-    #[cfg_attr(not(test), expect(dead_code, reason = "for forms of several parts"))]
     Bytes(Box<[u8]>),
-    File {
-        file: Mutex<Positioned>,
-        length: u64,
-    },
+    File { file: Mutex<Positioned>, length: u64 },
 }
 
 /// A file, and where its cursor is.
@@ -100,6 +96,17 @@ fn read_whole(reader: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
 }
 
 impl Piece {
+    /// A regular file of the length that it has now.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() {
+            return Ok(Self::file(file, metadata.len()));
+        }
+        let what = format!("{} is no regular file", path.display());
+        Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+    }
+
     /// So much of a file.
     fn file(file: File, length: u64) -> Self {
         // Wherever the cursor is, nothing is there: the first reading puts it to its place.

@@ -45,6 +45,7 @@ impl<N: Net> Reactor<N> {
             300..=399 => self.judge_redirect(exchange, key, head, whole),
             401 => self.judge_challenge(exchange, key, whole),
             407 => self.judge_proxy(exchange, key, whole),
+            417 => self.judge_expectation(exchange, key),
             status if retry::is_retryable(status) => self.judge_status(exchange, key, head, whole),
             _ => false,
         }
@@ -478,6 +479,10 @@ impl<N: Net> Reactor<N> {
             (_, Limit::Backoff) => {
                 self.leave_stage(key, CloseReason::Failed);
                 self.wait_again(key);
+                self.schedule(key);
+            }
+            (_, Limit::Continue) => {
+                self.continue_unasked(key);
                 self.schedule(key);
             }
             (_, limit) => {

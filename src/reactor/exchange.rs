@@ -59,6 +59,8 @@ pub(crate) enum Sending {
     Body {
         sent: usize,
     },
+    /// The head is sent, and the server's word on the body is waited for.
+    AwaitingContinue,
     /// A body that comes piece by piece.
     Streaming(Box<Upload>),
     /// The server wants no more of the body: it has answered.
@@ -82,18 +84,24 @@ impl Machine for Sending {
     const ARROWS: &'static [(&'static str, &'static str)] = &[
         ("Head", "Head"),
         ("Head", "Body"),
+        ("Head", "AwaitingContinue"),
         ("Head", "Streaming"),
         ("Head", "Done"),
         ("Body", "Body"),
         ("Body", "Done"),
+        ("AwaitingContinue", "Body"),
+        ("AwaitingContinue", "Streaming"),
+        ("AwaitingContinue", "Stopped"),
         ("Streaming", "Done"),
         ("Streaming", "Stopped"),
+        ("Done", "Streaming"),
     ];
 
     fn state(&self) -> &'static str {
         match self {
             Self::Head { .. } => "Head",
             Self::Body { .. } => "Body",
+            Self::AwaitingContinue => "AwaitingContinue",
             Self::Streaming(_) => "Streaming",
             Self::Stopped => "Stopped",
             Self::Done => "Done",
@@ -259,7 +267,8 @@ impl<N: Net> Reactor<N> {
                 Sending::Head { sent } => encoded.bytes.get(sent..),
                 Sending::Body { sent } => fetch.request.parts.body.bytes().get(sent..),
                 Sending::Done => return,
-                Sending::Streaming(_) | Sending::Stopped => return self.stream(key),
+                Sending::Streaming(_) => return self.stream(key),
+                Sending::AwaitingContinue | Sending::Stopped => return,
             };
             let unsent = unsent.unwrap_or_default();
             let Self { net, buffers, sealed, .. } = self;
@@ -282,8 +291,10 @@ impl<N: Net> Reactor<N> {
             };
             exchange.sending.go(next);
             fetch.note_progress(self.now, &self.settings);
-            if matches!(exchange.sending, Sending::Done) {
-                return self.sent(key);
+            match exchange.sending {
+                Sending::Done => return self.sent(key),
+                Sending::AwaitingContinue => return self.await_word(key),
+                _ => {}
             }
         }
     }
@@ -325,7 +336,9 @@ where
     let is_free = |(name, _): &(&[u8], &[u8])| {
         !own.clone().any(|(given, _)| given.eq_ignore_ascii_case(name))
     };
-    let mut headers = asks.filter(is_free).into_iter().chain(own.clone());
+    let expects = request.asks_to_continue();
+    let expect = expects.then_some((b"Expect".as_slice(), b"100-continue".as_slice()));
+    let mut headers = asks.filter(is_free).into_iter().chain(own.clone()).chain(expect);
     let mut bytes = Vec::new();
     encode::head(
         &mut bytes,
@@ -345,7 +358,7 @@ where
     );
     let body = parts.body.bytes();
     let is_streamed = matches!(&parts.body, Payload::Streamed { length, .. } if *length != Some(0));
-    let body_follows = is_streamed || body.len() > BODY_BYTES_JOINED_MAX;
+    let body_follows = is_streamed || expects || body.len() > BODY_BYTES_JOINED_MAX;
     if !body_follows {
         bytes.extend_from_slice(body);
     }

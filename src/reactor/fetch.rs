@@ -374,14 +374,22 @@ const LIMITS: [Limit; Limit::COUNT - 1] = [
     Limit::Connect,
     Limit::Proxy,
     Limit::Tls,
+    Limit::Continue,
     Limit::FirstByte,
     Limit::Stall,
     Limit::Backoff,
 ];
 
 /// Those that begin anew with each attempt.
-const ATTEMPT_LIMITS: [Limit; 6] =
-    [Limit::Dns, Limit::Connect, Limit::Proxy, Limit::Tls, Limit::FirstByte, Limit::Stall];
+const ATTEMPT_LIMITS: [Limit; 7] = [
+    Limit::Dns,
+    Limit::Connect,
+    Limit::Proxy,
+    Limit::Tls,
+    Limit::Continue,
+    Limit::FirstByte,
+    Limit::Stall,
+];
 
 #[cfg(test)]
 mod tests {

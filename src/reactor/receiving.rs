@@ -132,15 +132,23 @@ impl<N: Net> Reactor<N> {
             Ok(_) if head.is_interim() => {
                 exchange.interim_responses += 1;
                 exchange.receiving.go(Receiving::Head { scan: None });
+                let goes_on = head.status == 100;
                 if exchange.interim_responses > INTERIM_RESPONSES_MAX {
                     let many = Malformed::TooManyInterimResponses;
                     self.fail_exchange(key, malformed_error(many, ErrorPhase::Head));
                 } else {
                     self.focus = Some(rest);
+                    if goes_on {
+                        self.continue_body(key);
+                    }
                 }
                 return Step::Worked;
             }
             Ok(reader) => reader,
+            Err(Malformed::SwitchedProtocols) if switches(exchange, fetch, head) => {
+                exchange.sending.go(Sending::switched());
+                BodyReader::UntilClose
+            }
             Err(malformed) => {
                 self.fail_exchange(key, malformed_error(malformed, ErrorPhase::Head));
                 return Step::Worked;
@@ -183,7 +191,7 @@ impl<N: Net> Reactor<N> {
         let Some(exchange) = self.exchanges.get_mut(key) else { return Step::Worked };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return Step::Worked };
         let mut removed = ContentCoding::Identity;
-        if matches!(exchange.receiving, Receiving::Body(_)) {
+        if matches!(exchange.receiving, Receiving::Body(_)) && head.status != SWITCHED {
             match fetch.removes(head, fetch.decodes(&self.settings)) {
                 Ok(ContentCoding::Identity) => {}
                 Ok(said) => {
@@ -449,6 +457,12 @@ pub(super) fn take_trailers(fetch: &mut Fetch, reader: &BodyReader) {
     }
 }
 
+/// Whether a 101 is what the request has asked for, all of which was sent.
+fn switches(exchange: &Exchange, fetch: &Fetch, head: &Head) -> bool {
+    let is_asked = fetch.request.parts.choices.upgrade && !fetch.collects();
+    head.status == SWITCHED && is_asked && matches!(exchange.sending, Sending::Done)
+}
+
 pub(super) fn malformed_error(malformed: Malformed, phase: ErrorPhase) -> Error {
     let kind = match malformed {
         Malformed::HeadTooLarge | Malformed::TooManyHeaders => Kind::TooLarge,
@@ -468,6 +482,8 @@ pub(super) fn too_large(bytes_max: u64) -> Error {
     Error::new(Kind::TooLarge, ErrorPhase::Body, what)
 }
 
+/// Switching Protocols.
+const SWITCHED: u16 = 101;
 /// What an announced length is trusted for before the bytes are there.
 const BODY_BYTES_RESERVED_MAX: usize = 1 << 20;
 /// The rest of a response that is read only to keep its connection.

@@ -47,6 +47,10 @@ impl fmt::Debug for Upload {
 /// How a body is sent that did not go with its head.
 #[cold]
 pub(super) fn body_of(request: &Request) -> Sending {
+    if request.asks_to_continue() { Sending::AwaitingContinue } else { begun_body_of(request) }
+}
+
+fn begun_body_of(request: &Request) -> Sending {
     match &request.parts.body {
         Payload::None => Sending::Done,
         Payload::Bytes(_) => Sending::Body { sent: 0 },
@@ -58,6 +62,21 @@ pub(super) fn body_of(request: &Request) -> Sending {
             is_told: false,
             was_asked_for: false,
         })),
+    }
+}
+
+impl Sending {
+    /// What another protocol says on the connection, pushed by the caller.
+    #[cold]
+    pub(super) fn switched() -> Self {
+        Self::Streaming(Box::new(Upload {
+            source: Source::Pushed { replays: false },
+            writer: BodyWriter::Bare,
+            at: 0,
+            reader: None,
+            is_told: false,
+            was_asked_for: false,
+        }))
     }
 }
 
@@ -141,6 +160,9 @@ impl<N: Net> Reactor<N> {
             Err(refused) => return Err(refused),
         };
         let Some(upload) = self.upload(key) else { return Err(BodyRefused::Finished) };
+        if !fields.is_empty() && upload.writer.is_bare() {
+            return Err(BodyRefused::Trailers);
+        }
         match upload.writer.left() {
             Some(left) => return Err(BodyRefused::TooShort { left }),
             None => self.spend_body(fetch),
@@ -333,7 +355,9 @@ impl<N: Net> Reactor<N> {
         let mut end = Vec::new();
         let Some(upload) = self.upload(key) else { return };
         upload.writer.end(trailers, &mut end);
-        self.write_all(key, &end);
+        if !end.is_empty() {
+            self.write_all(key, &end);
+        }
         self.note_taken(key, 0);
     }
 
@@ -387,15 +411,77 @@ impl<N: Net> Reactor<N> {
         let cause: Arc<dyn std::error::Error + Send + Sync> = Arc::<io::Error>::clone(cause);
         self.fail_exchange(key, error.caused_by(cause).lasting());
     }
+}
+
+/// The server's word on a body.
+impl<N: Net> Reactor<N> {
+    /// The head is sent, which has asked for it.
+    #[cold]
+    pub(super) fn await_word(&mut self, key: ExchangeKey) {
+        if let Some(fetch) = self.exchanges.get(key).and_then(|exchange| exchange.fetch) {
+            self.begin_limit(fetch, Limit::Continue);
+        }
+    }
+
+    /// It says to go on, or has been waited for long enough.
+    #[cold]
+    pub(super) fn continue_body(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.get_mut(key) else { return };
+        let Some(fetch) = exchange.fetch.and_then(|fetch| self.fetches.get_mut(fetch)) else {
+            return;
+        };
+        fetch.deadlines.clear(Limit::Continue);
+        if matches!(exchange.sending, Sending::AwaitingContinue) {
+            exchange.sending.go(begun_body_of(&fetch.request));
+            self.send(key);
+        }
+    }
+
+    /// It has not come in time.
+    pub(super) fn continue_unasked(&mut self, key: FetchKey) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        fetch.deadlines.clear(Limit::Continue);
+        if let Stage::Running(exchange) = fetch.stage {
+            self.continue_body(exchange);
+        }
+    }
 
     /// The final answer has come before the request was whole. One that is no success asks for no
-    /// more of it (RFC 9112 §9.5).
+    /// more of it (RFC 9112 §9.5), and whatever comes in place of the word to go on asks for
+    /// none (RFC 9110 §10.1.1).
     #[cold]
     pub(super) fn answered_early(&mut self, key: ExchangeKey, status: u16) {
         let Some(exchange) = self.exchanges.get_mut(key) else { return };
-        if status >= 400 && matches!(exchange.sending, Sending::Streaming(_)) {
+        let stops = match exchange.sending {
+            Sending::AwaitingContinue => true,
+            Sending::Streaming(_) => status >= 400,
+            _ => false,
+        };
+        if stops {
             exchange.sending.go(Sending::Stopped);
         }
+        let may_push = exchange.streams();
+        if let Some(fetch) = exchange.fetch.and_then(|fetch| self.fetches.get_mut(fetch)) {
+            fetch.deadlines.clear(Limit::Continue);
+        }
+        if may_push {
+            // The first bytes of another protocol, perhaps.
+            self.stream(key);
+        }
+    }
+
+    /// A 417: the server does not know the expectation, or does not meet it. The request is sent
+    /// again without it. `false`: it had none.
+    #[cold]
+    pub(super) fn judge_expectation(&mut self, exchange: ExchangeKey, key: FetchKey) -> bool {
+        let Some(fetch) = self.fetches.get_mut(key) else { return false };
+        if fetch.body_spent || !fetch.request.asks_to_continue() {
+            return false;
+        }
+        fetch.request = fetch.request.clone().expect_continue(false);
+        self.detach(exchange);
+        self.ask_again(key);
+        true
     }
 }
 

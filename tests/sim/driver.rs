@@ -263,7 +263,7 @@ impl Driver {
             length = random.magnitude(world.env.plan.body_bytes.max(100));
             let (body, pushed, once) = uploads::body(id, salt, length);
             (pushing, is_once) = (pushed, once);
-            request = request.body(body);
+            request = request.body(body).expect_continue(uploads::expects(id, salt));
         }
         let collects = random.chance(500);
         request = request.collect(collects);

@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     /// Of a chunked body, known when it is whole.
     pub(crate) length: u64,
     pub(crate) is_chunked: bool,
+    /// It waits for a word before it sends its body.
+    pub(crate) expects: bool,
     /// The values of its Cookie fields.
     pub(crate) cookies: Vec<String>,
     pub(crate) authorization: Option<String>,
@@ -105,7 +107,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         return Err(wrong());
     };
     let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
-    let mut is_chunked = false;
+    let (mut is_chunked, mut expects) = (false, false);
     let (mut cookies, mut authorization) = (Vec::new(), None);
     let (mut host, mut proxy_login) = (String::new(), None);
     for line in lines {
@@ -116,6 +118,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         if line == "transfer-encoding: chunked" {
             (length, is_chunked) = (u64::MAX, true);
         }
+        expects |= line == "expect: 100-continue";
         cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
         let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
         authorization = value.or(authorization);
@@ -137,6 +140,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         method,
         length,
         is_chunked,
+        expects,
         cookies,
         authorization,
         host,
@@ -167,6 +171,21 @@ pub(crate) fn check_whole(asked: &Asked, env: &mut Env, is_whole: bool) {
     }
     if is_whole && matches!(&*asked.method, "POST" | "PATCH") {
         env.ledger.receive_once(asked.id, asked.hop);
+    }
+}
+
+/// What is said to a request that waits for a word. `None`: the body is waited for.
+pub(crate) fn word(asked: &Asked, http: &mut Http, env: &mut Env) -> Option<Vec<Step>> {
+    match env.random.below(4) {
+        0 => None,
+        1 if env.ledger.asking(asked.id).is_some_and(|asking| !asking.is_once) => {
+            env.ledger.expect_again(asked.id, asked.hop);
+            let draft = Draft::new(asked, 417, None, http, env);
+            // Nobody may be given it.
+            env.ledger.spoil(draft.nonce);
+            Some(draft.steps(asked, None, http, env))
+        }
+        _ => Some(vec![Step::Bytes(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]),
     }
 }
 
@@ -371,7 +390,7 @@ impl Draft {
 
     /// All of it, and where it frees what.
     fn parts(&mut self, env: &mut Env) -> Vec<Step> {
-        let is_judged = matches!(self.status, 401 | 407 | 503);
+        let is_judged = matches!(self.status, 401 | 407 | 417 | 503);
         let mut steps = self.head_steps(env);
         if is_judged {
             steps.push(Step::EndOfHead);

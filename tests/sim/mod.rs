@@ -213,6 +213,7 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
         settings.resolver = ResolverChoice::System;
     }
     let mut timeouts = Timeouts::NONE;
+    timeouts.set(Limit::Continue, Some(span(random, 2_000_000)));
     if random.chance(700) {
         timeouts.set(Limit::Idle, Some(span(random, 8_000_000)));
     }

@@ -29,6 +29,11 @@ pub(crate) struct Pushes {
     random: Random,
 }
 
+/// Whether a request waits for the server's word on its body.
+pub(crate) fn expects(id: u64, salt: u64) -> bool {
+    Random::new(mix(salt ^ id ^ 0x65_78)).chance(200)
+}
+
 /// How the body of a request is given, chosen by its number alone. `true`: it can be sent once.
 pub(crate) fn body(id: u64, salt: u64, length: u64) -> (Body, Option<Pushing>, bool) {
     let mut random = Random::new(mix(salt ^ id ^ 0x75_70));

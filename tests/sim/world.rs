@@ -551,6 +551,13 @@ impl World {
                     env.ledger.excuse(asked.id);
                     http::check_whole(&asked, env, false);
                     wire.out.extend(http::answer(&asked, origin, http, env));
+                } else if asked.expects
+                    && let Some(steps) = http::word(&asked, http, env)
+                {
+                    // More than a word is an answer.
+                    http.was_early = steps.len() > 1;
+                    http.is_answering |= http.was_early;
+                    wire.out.extend(steps);
                 }
             }
             Parsed::Whole(asked) => {

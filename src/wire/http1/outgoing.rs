@@ -14,6 +14,8 @@ pub(crate) enum BodyWriter {
         left: u64,
     },
     Chunked,
+    /// Not a body any more, but what another protocol says, for as long as it likes.
+    Bare,
     /// All of it is there.
     Complete,
 }
@@ -31,7 +33,7 @@ impl BodyWriter {
     pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Length { left } => Some(*left),
-            Self::Chunked => None,
+            Self::Chunked | Self::Bare => None,
             Self::Complete => Some(0),
         }
     }
@@ -85,8 +87,10 @@ impl BodyWriter {
         trailers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         out: &mut Vec<u8>,
     ) {
-        if !matches!(self, Self::Chunked) {
-            return;
+        match self {
+            Self::Chunked => {}
+            Self::Bare => return self.go(Self::Complete),
+            Self::Length { .. } | Self::Complete => return,
         }
         out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers {
@@ -102,12 +106,13 @@ impl BodyWriter {
 impl Machine for BodyWriter {
     const NAME: &'static str = "Request body";
     const ARROWS: &'static [(&'static str, &'static str)] =
-        &[("Length", "Complete"), ("Chunked", "Complete")];
+        &[("Length", "Complete"), ("Chunked", "Complete"), ("Bare", "Complete")];
 
     fn state(&self) -> &'static str {
         match self {
             Self::Length { .. } => "Length",
             Self::Chunked => "Chunked",
+            Self::Bare => "Bare",
             Self::Complete => "Complete",
         }
     }

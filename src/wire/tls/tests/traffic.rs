@@ -41,7 +41,7 @@ fn many_records_and_a_part_of_one_are_compacted_to_the_front() {
         let opened = link.arrive(most);
         opened.result.unwrap();
         assert!(opened.consumed < most.len());
-        assert_eq!(opened.plain, sent.chunks(7_001).rev().skip(1).map(<[u8]>::len).sum());
+        assert_eq!(opened.plain, sent.chunks(7_001).rev().skip(1).map(<[u8]>::len).sum::<usize>());
         link.arrive(rest).result.unwrap();
         assert_eq!(link.plain, sent);
     }
