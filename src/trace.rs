@@ -287,17 +287,23 @@ pub(crate) fn shown<'a>(name: &[u8], value: &'a [u8]) -> &'a [u8] {
     if is_hidden { NOT_SHOWN } else { value }
 }
 
-/// Whether what stands before a `@` may be user information: it is in the authority, or has a colon.
-/// A path may have a `@` too: `https://a.example/@name`.
+/// Whether what stands before a `@` may be user information: it is in the authority, or has a
+/// colon. A path may have a `@` too: `https://a.example/@name`.
 fn has_user(value: &[u8]) -> bool {
     let value = String::from_utf8_lossy(value);
-    let (scheme, rest) = value.split_once(':').unwrap_or(("", &value));
-    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let rest = if is_scheme { rest } else { &value };
-    let rest = rest.trim_start_matches(['/', '\\']);
-    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let scheme = value.split_once(':').filter(|(scheme, _)| is_scheme(scheme));
+    let rest = scheme.map_or(&*value, |(_, rest)| rest);
+    let trimmed = rest.trim_start_matches(['/', '\\']);
+    // Without a scheme, one slash begins a path, and two an authority (RFC 3986 §4.2).
+    let has_authority = scheme.is_some() || rest.len() - trimmed.len() > 1;
+    let authority = trimmed.split(['/', '\\', '?', '#']).next().filter(|_| has_authority);
+    let authority = authority.unwrap_or_default();
     let before = rest.rsplit_once('@').map_or("", |(before, _)| before);
     authority.contains('@') || before.contains(':')
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Fields whose values are URLs, or have some in them.
