@@ -20,7 +20,7 @@ fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
         "body" | "request" | "response" | "proxy" | "settings" | "origin" | "error" | "field"
-        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "close" | "trace" => {
+        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "hedge" | "close" | "trace" => {
             Floor::Data
         }
         "wire" => Floor::Middle("wire"),

@@ -141,7 +141,7 @@ fn blames_origin(error: &Error) -> bool {
             | Kind::Decode
             | Kind::Redirect
             | Kind::Cancelled
-    );
+    ) || (error.kind() == Kind::Io && !error.is_transient());
     is_before_head && !is_ours
 }
 

@@ -76,6 +76,14 @@ impl Paces {
         true
     }
 
+    /// Whether the origin may be asked for something that can be done without.
+    pub(super) fn spares_one(&mut self, origin: &Origin, now: Moment) -> bool {
+        let Some(key) = self.entry(origin, now) else { return false };
+        self.entries.get_mut(key).is_some_and(|paced| {
+            paced.pacer.refusal().is_none() && paced.pacer.judge(&self.rules, now) == Verdict::Go
+        })
+    }
+
     /// The entry of an origin, made where there is none. `None` where keys have run out.
     fn entry(&mut self, origin: &Origin, now: Moment) -> Option<PaceKey> {
         if let Some(key) = self.by_origin.get(origin) {
