@@ -185,9 +185,7 @@ impl<N: Net> Reactor<N> {
             self.leave_stage(key, CloseReason::Failed);
             return self.wait_again(key);
         }
-        if self.pool.paces.is_some() {
-            self.note_failure(key, &error);
-        }
+        self.note_failure(key, &error);
         let Some(fetch) = self.fetches.get(key) else { return };
         let outcome = if error.is_transient() {
             retry::Outcome::Transient
@@ -348,8 +346,9 @@ impl<N: Net> Reactor<N> {
     /// slot. The next stage is the caller's to set.
     pub(super) fn leave_stage(&mut self, key: FetchKey, reason: CloseReason) {
         self.leave_memory(key);
-        if self.hedging.is_some() {
+        if self.has_extras {
             self.part_from_twin(key);
+            self.attempt_over(key);
         }
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let room = fetch.room;
@@ -381,7 +380,7 @@ impl<N: Net> Reactor<N> {
                 self.take_exchange_away(exchange, key, reason);
             }
         }
-        self.pool.release(room, key, self.now);
+        self.pool.release(room);
     }
 
     /// Ends the exchange of a fetch, and its connection with it, if it is still that fetch's.

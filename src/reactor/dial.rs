@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::attempt::Sent;
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::fetch::{FetchKey, Race, Sought, Stage};
-use super::hedge::Twin;
 use super::opening::tunnel_error;
 use super::pool::RoomKey;
 use super::resolver::{Finished, Resolution};
@@ -34,16 +33,11 @@ impl<N: Net> Reactor<N> {
     /// Begins an attempt of a fetch that was admitted.
     pub(super) fn begin_attempt(&mut self, key: FetchKey) {
         let now = self.now;
-        if self.pool.paces.is_some() && self.is_refused(key) {
+        if self.has_extras && self.is_turned_away(key) {
             return;
         }
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.stats.attempts += 1;
-        if let Some(hedging) = &mut self.hedging
-            && fetch.twin == Twin::None
-        {
-            hedging.note_attempt();
-        }
         fetch.deadlines.clear(Limit::Queue);
         fetch.phase_began = now;
         let is_first = fetch.admitted.is_none();

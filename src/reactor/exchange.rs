@@ -297,7 +297,7 @@ impl<N: Net> Reactor<N> {
         let began = std::mem::replace(&mut fetch.phase_began, self.now);
         if !is_answered {
             self.begin_limit(fetch_key, Limit::FirstByte);
-            if self.hedging.is_some() {
+            if self.has_extras {
                 self.await_late(fetch_key);
             }
         }

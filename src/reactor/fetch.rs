@@ -42,7 +42,7 @@ pub(crate) struct Fetch {
     /// What stands beside it, where its answer is late.
     pub(crate) twin: Twin,
     /// When its request was sent, while an answer is awaited that is measured.
-    pub(crate) sent_at: Option<Moment>,
+    pub(crate) sent_at: Moment,
     /// In the list of those that starve.
     pub(crate) starving: Links<Self>,
     /// A head was lent to the user: nothing is retried or redirected any more.
@@ -181,7 +181,7 @@ impl Fetch {
             timer: None,
             flow: Flow::Flowing,
             twin: Twin::None,
-            sent_at: None,
+            sent_at: Moment::NEVER,
             starving: Links::default(),
             lent: false,
             body_spent: false,

@@ -51,11 +51,6 @@ impl Hedging {
         Self { rule, budget: Budget::default(), by_origin, counted: Hedges::default() }
     }
 
-    /// An attempt begins that is no hedge.
-    pub(super) fn note_attempt(&mut self) {
-        self.budget.note_attempt();
-    }
-
     fn note_latency(&mut self, origin: &Origin, took: Duration) {
         if self.rule.fixed().is_some() {
             return;
@@ -82,12 +77,26 @@ impl<N: Net> Reactor<N> {
         self.hedging.as_ref().map_or_else(Hedges::default, |hedging| hedging.counted)
     }
 
+    /// An attempt begins, unless an open circuit ends it: `true`.
+    #[cold]
+    pub(super) fn is_turned_away(&mut self, key: FetchKey) -> bool {
+        if self.is_refused(key) {
+            return true;
+        }
+        if let Some(hedging) = &mut self.hedging
+            && self.fetches.get(key).is_some_and(|fetch| fetch.twin == Twin::None)
+        {
+            hedging.budget.note_attempt();
+        }
+        false
+    }
+
     /// The request of a fetch was sent. Where it may be sent once more, the wheel will say when.
     #[cold]
     pub(super) fn await_late(&mut self, key: FetchKey) {
         let Some(hedging) = &self.hedging else { return };
         let Some(fetch) = self.fetches.get_mut(key).filter(|it| it.may_be_hedged()) else { return };
-        fetch.sent_at = Some(self.now);
+        fetch.sent_at = self.now;
         if let Some(delay) = hedging.delay(&fetch.request.parts.route.origin) {
             let timer = self.wheel.insert(self.now.after(delay), Timer::Hedge(key));
             fetch.twin = Twin::Awaited(timer);
@@ -114,7 +123,7 @@ impl<N: Net> Reactor<N> {
         let room = fetch.room;
         match self.fetches.insert(second) {
             Ok(second) => self.hedge(key, second),
-            Err(_) => self.pool.release(room, key, self.now),
+            Err(_) => self.pool.release(room),
         }
     }
 
@@ -157,8 +166,8 @@ impl<N: Net> Reactor<N> {
         };
         // However it came: the first exchange has taken as long, or longer.
         let fetch = self.fetches.get_mut(first)?;
-        let sent_at = fetch.sent_at.take();
-        if let (Some(hedging), Some(sent_at)) = (&mut self.hedging, sent_at) {
+        let sent_at = std::mem::replace(&mut fetch.sent_at, Moment::NEVER);
+        if let Some(hedging) = self.hedging.as_mut().filter(|_| !sent_at.is_never()) {
             let took = self.now.since(sent_at);
             hedging.note_latency(&fetch.request.parts.route.origin, took);
         }
@@ -245,7 +254,7 @@ impl<N: Net> Reactor<N> {
     fn remove_twin(&mut self, second: FetchKey) -> Option<Fetch> {
         let room: RoomKey = self.fetches.get(second)?.room;
         self.leave_memory(second);
-        self.pool.release(room, second, self.now);
+        self.pool.release(room);
         self.remove_second(second)
     }
 

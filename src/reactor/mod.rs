@@ -124,6 +124,8 @@ pub struct Reactor<N: Net = OsNet> {
     budget: Budget,
     /// None where nothing is sent twice.
     hedging: Option<Box<Hedging>>,
+    /// A pace is kept, or requests are hedged: what most reactors do without.
+    has_extras: bool,
     reachable: dial::Reachable,
     backing_off: usize,
     waiting_bytes: usize,
@@ -269,6 +271,7 @@ impl<N: Net> Reactor<N> {
             resolver,
             wheel,
             budget: Budget::new(),
+            has_extras: settings.hedge.is_some() || !settings.pace.is_off(),
             hedging: settings.hedge.map(|rule| Box::new(Hedging::new(rule))),
             reachable: dial::Reachable::default(),
             backing_off: 0,

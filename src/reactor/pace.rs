@@ -20,7 +20,7 @@ impl<N: Net> Reactor<N> {
     #[inline]
     pub(super) fn next_admission(&mut self) -> Option<FetchKey> {
         let next = self.pool.next_admission(&mut self.fetches, self.now);
-        if self.pool.paces.is_some() {
+        if self.has_extras {
             self.arm_paces();
         }
         next
@@ -109,6 +109,16 @@ impl<N: Net> Reactor<N> {
         let cause = || Error::new(Kind::Status, ErrorPhase::Head, what()).of_status(head.status);
         if let Some(room) = paces.failed(origin, key, self.now, cause) {
             self.pool.unpace(room);
+        }
+    }
+
+    /// A fetch leaves its stage: if it tries its origin again, somebody else has to.
+    #[cold]
+    pub(super) fn attempt_over(&mut self, key: FetchKey) {
+        if let Some(paces) = &mut self.pool.paces
+            && let Some(fetch) = self.fetches.get(key)
+        {
+            paces.attempt_over(&fetch.request.parts.route.origin, key, self.now);
         }
     }
 

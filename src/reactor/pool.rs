@@ -246,12 +246,9 @@ impl Pool {
         true
     }
 
-    /// Gives a slot back, which `fetch` has held.
-    pub(crate) fn release(&mut self, room_key: RoomKey, fetch: FetchKey, now: Moment) {
+    /// Gives a slot back.
+    pub(crate) fn release(&mut self, room_key: RoomKey) {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
-        if let Some(paces) = &mut self.paces {
-            paces.attempt_over(&room.origin, fetch, now);
-        }
         room.active -= 1;
         self.in_flight -= 1;
         if room.turn == Turn::Parked {

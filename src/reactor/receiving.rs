@@ -161,10 +161,8 @@ impl<N: Net> Reactor<N> {
             connection.keep_alive = Some(Duration::from_secs(seconds.into()));
         }
         self.focus = Some(rest);
-        if self.pool.paces.is_some() {
+        let fetch_key = if self.has_extras {
             self.note_head(fetch_key, head, whole);
-        }
-        let fetch_key = if self.hedging.is_some() {
             let Some(first) = self.first_answered(key, fetch_key, head.status) else {
                 return Step::Worked;
             };

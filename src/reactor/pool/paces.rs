@@ -169,8 +169,13 @@ impl Paces {
         if opens { paced.room.take() } else { None }
     }
 
-    /// A fetch gives its slot back, whatever became of it.
-    pub(super) fn attempt_over(&mut self, origin: &Origin, fetch: FetchKey, now: Moment) {
+    /// A fetch gives its slot back, if it has one, whatever became of it.
+    pub(in crate::reactor) fn attempt_over(
+        &mut self,
+        origin: &Origin,
+        fetch: FetchKey,
+        now: Moment,
+    ) {
         let Some(key) = self.by_origin.get(origin) else { return };
         if let Some(paced) = self.entries.get_mut(*key)
             && paced.probe.take_if(|probe| *probe == fetch).is_some()
