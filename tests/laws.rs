@@ -20,9 +20,8 @@ fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
         "body" | "request" | "response" | "proxy" | "settings" | "origin" | "error" | "field"
-        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "hedge" | "close" | "trace" => {
-            Floor::Data
-        }
+        | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "hedge" | "close"
+        | "trace" => Floor::Data,
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),
