@@ -213,7 +213,9 @@ impl<N: Net> Reactor<N> {
         assert!(self.pool.cap() <= concurrency, "the cap is above its setting");
         let window = settings.waiting_requests_max.max(1);
         assert!(census.new_waiting <= window, "more wait than may");
-        let all = self.pool.in_flight() + self.pool.waiting() + self.backing_off;
+        // A second exchange holds a slot, and nobody was submitted for it.
+        let held = self.pool.in_flight() - self.hedges().under_way;
+        let all = held + self.pool.waiting() + self.backing_off;
         assert!(all <= window.saturating_add(concurrency), "more wait again than may");
         let is_light = self.waiting_bytes <= settings.waiting_bytes_max;
         let is_one = self.waiting_bytes == census.heaviest_bytes;

@@ -407,11 +407,9 @@ impl Driver {
         // Those that were in flight, and wait again, are above the window.
         let waiting_max = self.settings.waiting_requests_max;
         let most = waiting_max.saturating_add(self.settings.concurrency);
-        law(reactor.in_flight() + reactor.waiting() <= most, "more wait than may");
-        law(
-            reactor.in_flight() + reactor.waiting() <= reactor.pending() + hedges.under_way,
-            "a fetch is in two places",
-        );
+        let in_flight = reactor.in_flight() - hedges.under_way;
+        law(in_flight + reactor.waiting() <= most, "more wait than may");
+        law(in_flight + reactor.waiting() <= reactor.pending(), "a fetch is in two places");
         let most = self.settings.buffered_bytes_max.max(BUFFERED_BYTES_MIN);
         let has_reserve = self.settings.body_bytes_max <= most as u64 / 2 - HEAD_BYTES_MAX;
         law(!has_reserve || reactor.buffered_bytes() <= most, "too much waits in memory");
