@@ -13,6 +13,7 @@ use super::memory::Flow;
 use super::pool::RoomKey;
 use super::{Reactor, Timer};
 use crate::body::Payload;
+use crate::close::CloseReason;
 use crate::error::Limit;
 use crate::hedge::{Hedge, Hedges};
 use crate::kit::machine::Machine;
@@ -23,7 +24,6 @@ use crate::origin::{Origin, Prehashed};
 use crate::policy::hedge::{Budget, Latencies};
 use crate::policy::retry;
 use crate::response::Timings;
-use crate::close::CloseReason;
 
 /// What stands beside a fetch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
