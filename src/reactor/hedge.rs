@@ -23,7 +23,7 @@ use crate::net::Net;
 use crate::origin::{Origin, Prehashed};
 use crate::policy::hedge::{Budget, Latencies};
 use crate::policy::retry;
-use crate::response::Timings;
+use crate::response::{Stats, Timings};
 
 /// What stands beside a fetch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -289,6 +289,7 @@ impl Fetch {
             challenges: self.challenges,
             proxy_challenges: self.proxy_challenges,
             admitted: self.admitted,
+            stats: Stats { attempts: self.stats.attempts, ..Stats::default() },
             ..Self::new(self.request.clone(), self.room, now)
         }
     }
