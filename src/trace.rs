@@ -287,7 +287,8 @@ pub(crate) fn shown<'a>(name: &[u8], value: &'a [u8]) -> &'a [u8] {
     if is_hidden { NOT_SHOWN } else { value }
 }
 
-/// Whether what stands before a `@` may be user information: it is in the authority, or has a colon.
+/// Whether what stands before a `@` may be user information: it is in the authority, or has a
+/// colon.
 /// A path may have a `@` too: `https://a.example/@name`.
 fn has_user(value: &[u8]) -> bool {
     let value = String::from_utf8_lossy(value);
