@@ -1,21 +1,27 @@
-//! Follows links from one page to others of the same origin: new URLs are submitted while
-//! answers come.
+//! Follows links from one page to others of the same origin, politely: new URLs are submitted while
+//! answers come, at a rate that the origin can bear, and not at all while it asks to be left alone.
 //!
-//! `cargo run --example crawl -- http://127.0.0.1:8080/ 100`
+//! `cargo run --example crawl -- http://127.0.0.1:8080/ 100 5`: at most 100 pages, 5 a second.
 
 #![forbid(unsafe_code)]
 
 use std::collections::{HashSet, VecDeque};
 
 use whippet::url::Url;
-use whippet::{Client, Request};
+use whippet::{Circuit, Client, Rate, Request, Settings};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let start = Url::parse(&args.next().ok_or("usage: crawl URL [PAGES]")?)?;
+    let start = Url::parse(&args.next().ok_or("usage: crawl URL [PAGES [RATE]]")?)?;
     let pages_max: usize = args.next().map_or(Ok(100), |pages| pages.parse())?;
+    let rate: f64 = args.next().map_or(Ok(5.0), |rate| rate.parse())?;
 
-    let mut client = Client::new()?;
+    let mut settings = Settings::default();
+    settings.pace.rate = Some(Rate::per_second(rate).ok_or("the rate is above zero")?);
+    settings.pace.heeds_limits = true;
+    // What is left to be fetched when the origin seems to be down fails at once.
+    settings.pace.circuit = Some(Circuit::after(5));
+    let mut client = Client::with_settings(settings)?;
     let mut seen = HashSet::from([start.clone()]);
     let mut queue = VecDeque::from([start.clone()]);
     loop {

@@ -39,6 +39,8 @@ pub enum CloseReason {
     DescriptorsShort,
     /// Another address of the same host connected first.
     LostRace,
+    /// The same request was answered on another connection first.
+    Outrun,
     /// The rest of a response that nobody waits for, as that of a redirect, was longer, or came
     /// slower, than what is read for the sake of reuse.
     RestTooLong,
@@ -64,6 +66,7 @@ impl CloseReason {
             Self::Failed => "it failed",
             Self::DescriptorsShort => "descriptors ran short",
             Self::LostRace => "another address connected first",
+            Self::Outrun => "the same request was answered elsewhere first",
             Self::RestTooLong => "the rest of a response nobody waits for was too long to read",
         }
     }

@@ -89,6 +89,7 @@ mod field;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hedge;
 #[cfg(feature = "json")]
 mod json;
 mod kit;
@@ -117,6 +118,7 @@ pub use close::CloseReason;
 pub use coding::Coding;
 pub use detour::ConnectTo;
 pub use error::{Error, Kind, Limit, Phase, Tried};
+pub use hedge::{Hedge, Hedges};
 pub use pace::{Circuit, Pace, Rate};
 pub use policy::cookies::{Cookie, CookieJar, CookieRefusal, SameSite};
 pub use policy::redirect::Refusal;

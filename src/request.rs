@@ -92,6 +92,7 @@ pub(crate) struct Choices {
     pub(crate) follow: Option<bool>,
     pub(crate) redirects_max: Option<usize>,
     pub(crate) retries: Option<u32>,
+    pub(crate) hedged: Option<bool>,
     pub(crate) cookies: Option<bool>,
     pub(crate) decode: Option<bool>,
     pub(crate) expect_continue: bool,
@@ -317,6 +318,14 @@ impl Request {
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.change().choices.retries = Some(retries);
+        self
+    }
+
+    /// Whether it may be sent a second time while its answer does not come, as
+    /// [`Settings::hedge`](crate::Settings::hedge) says; without this, yes.
+    #[must_use]
+    pub fn hedged(mut self, may_be: bool) -> Self {
+        self.change().choices.hedged = Some(may_be);
         self
     }
 
@@ -568,6 +577,7 @@ impl Default for Choices {
             follow: None,
             redirects_max: None,
             retries: None,
+            hedged: None,
             cookies: None,
             decode: None,
             expect_continue: false,

@@ -209,7 +209,8 @@ pub struct Timings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Attempts made, over all redirects; the silent retry of a stale connection included.
+    /// Attempts made, over all redirects; the silent retry of a stale connection and second
+    /// exchanges included.
     pub attempts: u32,
     /// Redirects followed.
     pub redirects: u32,
@@ -219,6 +220,8 @@ pub struct Stats {
     pub remote: Option<SocketAddr>,
     /// Whether its connection had carried a request before.
     pub reused: bool,
+    /// Whether a second exchange brought it: [`Settings::hedge`](crate::Settings::hedge).
+    pub hedged: bool,
     /// Bytes of the body on the wire, without framing.
     pub wire_bytes: u64,
     /// Bytes of the body as it was handed over: decoded, where a content coding was removed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::detour::ConnectTo;
 use crate::error::Limit;
+use crate::hedge::Hedge;
 use crate::pace::Pace;
 use crate::proxy::Proxies;
 use crate::socket::SocketSettings;
@@ -26,6 +27,7 @@ use crate::userinfo::netrc::Netrc;
 /// | `body_bytes_max` | 10 MiB for collected responses; none for streamed ones |
 /// | `follow`, `redirects_max`, `allow_downgrade` | yes, 10, no |
 /// | `retries` | 2 beyond the first attempt |
+/// | `hedge` | never |
 /// | `pace` | as fast as the caps allow: see [`Pace`] |
 /// | `cookies` | yes |
 /// | `decode` | yes |
@@ -80,6 +82,8 @@ pub struct Settings {
     pub allow_downgrade: bool,
     /// Most attempts of one fetch beyond its first.
     pub retries: u32,
+    /// When a request whose answer does not come is sent a second time. `None`: never.
+    pub hedge: Option<Hedge>,
     /// How gently each origin is asked, and when it is left alone.
     pub pace: Pace,
     /// Whether requests carry the cookies that were set before, and responses set them: in a
@@ -146,6 +150,7 @@ impl Default for Settings {
             redirects_max: 10,
             allow_downgrade: false,
             retries: 2,
+            hedge: None,
             pace: Pace::default(),
             cookies: true,
             decode: true,

@@ -20,8 +20,8 @@ fn floor(room: &str) -> Floor {
     match room {
         "kit" => Floor::Kit,
         "body" | "json" | "request" | "response" | "proxy" | "settings" | "origin" | "error"
-        | "field" | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "close"
-        | "trace" => Floor::Data,
+        | "field" | "trust" | "userinfo" | "coding" | "socket" | "detour" | "pace" | "hedge"
+        | "close" | "trace" => Floor::Data,
         "wire" => Floor::Middle("wire"),
         "policy" => Floor::Middle("policy"),
         "net" => Floor::Middle("net"),

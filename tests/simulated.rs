@@ -12,6 +12,7 @@ use sim::{Scenario, run};
 /// Runs a seed, and some seeds twice: the same must happen.
 fn check(seed: u64) -> Result<(), String> {
     let outcome = run(seed, false);
+    HEDGES.fetch_add(outcome.hedges, Ordering::Relaxed);
     if outcome.broken.is_some() {
         return Err(outcome.line());
     }
@@ -60,6 +61,7 @@ fn five_hundred_seeds() {
     let (count, failures) = check_all(0..500, threads, usize::MAX, || false);
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(count, 500);
+    assert!(HEDGES.load(Ordering::Relaxed) > 0, "nothing was asked for twice");
 }
 
 /// ```text
@@ -94,5 +96,7 @@ fn every_scenario_comes_up() {
     assert!(outcomes.iter().filter(|outcome| outcome.led > 0).count() > 3);
 }
 
+/// Second exchanges in all runs: whether what is proved of them is proved of something.
+static HEDGES: AtomicU64 = AtomicU64::new(0);
 /// One seed in so many is run twice.
 const REPEATED: u64 = 16;

@@ -182,6 +182,46 @@ fn a_success_that_begins_early_goes_on_beside_the_body() {
     );
 }
 
+#[cfg(feature = "gzip")]
+#[test]
+fn a_body_goes_on_beside_an_answer_that_waits_for_memory_to_be_decoded() {
+    let (mut stage, id) =
+        pushing("POST", Body::pushed(), |settings| settings.buffered_bytes_max = 1 << 20);
+    // Two responses take what memory there is, and the first reads on from the reserve.
+    let hoards = ["a", "b"].map(|path| stage.submit_to("GET", &format!("{URL}{path}")));
+    stage.pass(0);
+    for (socket, bytes) in [(1, 215_000), (2, 44_500), (1, 10)] {
+        stage.change(socket, |it| it.has_connected = true);
+        stage.turn(socket, WRITABLE);
+        stage.change(socket, |it| {
+            let head =
+                if bytes > 10 { "HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" } else { "" };
+            it.received.extend(head.bytes().chain(std::iter::repeat_n(b'x', bytes)));
+        });
+        stage.turn(socket, READABLE);
+        while !stage.told.borrow().sockets[socket].received.is_empty() {
+            stage.pass(0);
+        }
+    }
+    // The second leaves less than a decoder takes.
+    assert!(stage.reactor.cancel(hoards[1]));
+    let body = include_bytes!("corpus/codings/named.gz");
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n");
+    stage.change(0, |socket| socket.received.extend(head.bytes().chain(*body)));
+    stage.turn(0, READABLE);
+    for _ in 0..3 {
+        assert_eq!(stage.reactor.send_body(id, b"more"), Ok(4));
+        stage.pass(0);
+    }
+    assert_eq!((stage.bodies.len(), stage.failed.len()), (0, 0));
+    assert_eq!(stage.reactor.finish_body(id), Ok(()));
+    assert!(stage.reactor.cancel(hoards[0]));
+    stage.pass(0);
+    assert_eq!((stage.bodies.len(), stage.reactor.idle_connections()), (1, 1));
+}
+
 /// Tries again, for as long as it takes.
 fn patient(settings: &mut Settings) {
     settings.retries = 2;

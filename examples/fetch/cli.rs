@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use whippet::{ConnectTo, Rate, Resolve};
+use whippet::{ConnectTo, Hedge, Rate, Resolve};
 
 use super::USAGE_EXIT;
 use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
@@ -48,6 +48,10 @@ pub(crate) struct Args {
     /// Leave a host alone for as long as it asks: Retry-After, and RateLimit fields
     #[arg(long)]
     pub(crate) polite: bool,
+    /// Send a request again whose answer has not begun after SECONDS, or after the time in which
+    /// 95 % of the host's answers begin (p95); one in twenty at the most, and the first answer counts
+    #[arg(long, value_name = "SECONDS|p95", value_parser = values::hedge)]
+    pub(crate) hedge: Option<Hedge>,
     /// Leave a host alone for 30 s after N failures in a row; what waits for it fails at once
     #[arg(long, value_name = "N")]
     pub(crate) circuit: Option<NonZeroU32>,

@@ -137,6 +137,7 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     let mut settings = Settings::default();
     settings.concurrency = args.concurrency();
     settings.per_origin = args.per_host.map(std::num::NonZeroUsize::get);
+    settings.hedge = args.hedge;
     settings.pace.rate = args.rate;
     settings.pace.heeds_limits = args.polite;
     settings.pace.circuit = args.circuit.map(|failures| Circuit::after(failures.get()));

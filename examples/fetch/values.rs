@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use whippet::url::Url;
-use whippet::{ConnectTo, Proxy, Rate, Request, Resolve};
+use whippet::{ConnectTo, Hedge, Proxy, Rate, Request, Resolve};
 
 /// A header's name and value.
 pub(crate) type Header = (String, String);
@@ -83,6 +83,17 @@ pub(crate) fn span(number: f64) -> Result<Seconds, String> {
         return Err("too short a time".to_owned());
     }
     Ok(Seconds(span))
+}
+
+/// How late is late.
+pub(crate) fn hedge(text: &str) -> Result<Hedge, String> {
+    if text == "p95" {
+        return Ok(Hedge::after_p95());
+    }
+    match seconds(text)? {
+        Seconds(Duration::MAX) => Err("not a span of time".to_owned()),
+        Seconds(delay) => Ok(Hedge::after(delay)),
+    }
 }
 
 /// Attempts a second.
@@ -218,6 +229,15 @@ const PROBE: &str = "http://localhost/";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn late_is_a_time_or_the_hosts_own() {
+        assert_eq!(hedge("p95"), Ok(Hedge::after_p95()));
+        assert_eq!(hedge("0.3"), Ok(Hedge::after(Duration::from_millis(300))));
+        for text in ["0", "-1", "p99", ""] {
+            assert!(hedge(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_rate_is_a_number_above_zero() {

@@ -10,6 +10,7 @@ use super::connection::{Connection, Phase};
 use super::event::FetchId;
 use super::exchange::ExchangeKey;
 use super::fetch::{FetchKey, Outcome, Stage};
+use super::hedge::Twin;
 use super::memory::Flow;
 use super::reading::Focus;
 use super::{Reactor, Timer};
@@ -136,6 +137,9 @@ impl<N: Net> Reactor<N> {
 
     /// The fetch asks once more, by another attempt that is held against nobody.
     pub(super) fn ask_again(&mut self, key: FetchKey) {
+        if self.fetches.get(key).is_some_and(|fetch| matches!(fetch.twin, Twin::For(_))) {
+            return self.vanish(key);
+        }
         self.leave_stage(key, CloseReason::Cancelled);
         self.wait_again(key);
     }
@@ -168,6 +172,10 @@ impl<N: Net> Reactor<N> {
         if fetch.lent {
             return self.fail(key, error);
         }
+        if fetch.twin != Twin::None && self.goes_on_with_twin(key) {
+            return;
+        }
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
         let is_stale = match sent {
             Sent::Nothing => true,
             Sent::OnDeadConnection => is_idempotent,
@@ -178,9 +186,7 @@ impl<N: Net> Reactor<N> {
             self.leave_stage(key, CloseReason::Failed);
             return self.wait_again(key);
         }
-        if self.pool.paces.is_some() {
-            self.note_failure(key, &error);
-        }
+        self.note_failure(key, &error);
         let Some(fetch) = self.fetches.get(key) else { return };
         let outcome = if error.is_transient() {
             retry::Outcome::Transient
@@ -314,6 +320,9 @@ pub(crate) fn redirected(before: &Request, next: Next) -> Result<Request, Error>
 impl<N: Net> Reactor<N> {
     pub(super) fn fail(&mut self, key: FetchKey, error: Error) {
         let Some(fetch) = self.fetches.get(key) else { return };
+        if matches!(fetch.twin, Twin::For(_)) {
+            return self.vanish(key);
+        }
         let attempts = fetch.stats.attempts;
         self.end(key, Outcome::Failed(error.after_attempts(attempts)));
     }
@@ -338,6 +347,10 @@ impl<N: Net> Reactor<N> {
     /// slot. The next stage is the caller's to set.
     pub(super) fn leave_stage(&mut self, key: FetchKey, reason: CloseReason) {
         self.leave_memory(key);
+        if self.has_extras {
+            self.part_from_twin(key);
+            self.attempt_over(key);
+        }
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let room = fetch.room;
         match &mut fetch.stage {
@@ -368,11 +381,16 @@ impl<N: Net> Reactor<N> {
                 self.take_exchange_away(exchange, key, reason);
             }
         }
-        self.pool.release(room, key, self.now);
+        self.pool.release(room);
     }
 
     /// Ends the exchange of a fetch, and its connection with it, if it is still that fetch's.
-    fn take_exchange_away(&mut self, exchange: ExchangeKey, key: FetchKey, reason: CloseReason) {
+    pub(super) fn take_exchange_away(
+        &mut self,
+        exchange: ExchangeKey,
+        key: FetchKey,
+        reason: CloseReason,
+    ) {
         let Some(entry) = self.exchanges.get(exchange) else { return };
         if entry.fetch != Some(key) {
             return;
@@ -559,6 +577,10 @@ impl<N: Net> Reactor<N> {
     /// There was no descriptor for a fetch's socket. The fetch waits again, in front, and
     /// nothing is held against it.
     pub(super) fn descriptors_short(&mut self, key: FetchKey) {
+        if self.fetches.get(key).is_some_and(|fetch| matches!(fetch.twin, Twin::For(_))) {
+            // What nobody needs is done without.
+            return self.vanish(key);
+        }
         self.leave_stage(key, CloseReason::DescriptorsShort);
         if let Some(fetch) = self.fetches.get_mut(key) {
             fetch.stats.attempts -= 1;

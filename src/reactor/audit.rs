@@ -8,6 +8,7 @@
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::exchange::Exchange;
 use super::fetch::{Fetch, FetchKey, Stage};
+use super::hedge::Twin;
 use super::memory::Flow;
 use super::pool::RoomKey;
 use super::{Reactor, Timer};
@@ -68,6 +69,9 @@ impl<N: Net> Reactor<N> {
         self.audit_places(&census);
         self.audit_caps(&census);
         self.audit_exchanges();
+        let is_twin = |(_, it): &(FetchKey, &Fetch)| matches!(it.twin, Twin::For(_));
+        let twins = self.fetches.iter().filter(is_twin).count();
+        assert_eq!(self.hedges().under_way, twins, "second exchanges are counted");
         self.audit_connections(&census);
         let starving = self.memory.audit(&mut self.fetches);
         assert_eq!(starving, census.starving, "each that starves is in one list");
@@ -142,8 +146,33 @@ impl<N: Net> Reactor<N> {
         } else if self.due.is_empty() && !fetch.has_ended() {
             assert!(next.is_never() || fetch.deadlines.is_pending(), "a deadline has a timer");
         }
+        census.timers += self.audit_twin(key, fetch);
         let backs_off = matches!(fetch.stage, Stage::BackingOff);
         assert_eq!(backs_off, fetch.deadlines.has(Limit::Backoff), "a wait has its end");
+    }
+
+    /// Who stands beside a fetch stands for that one, in the same room; entries of the wheel.
+    fn audit_twin(&self, key: FetchKey, fetch: &Fetch) -> usize {
+        let is_running = matches!(fetch.stage, Stage::Running(_));
+        let other = |other| self.fetches.get(other).map(|it| (it.twin, it.room));
+        match fetch.twin {
+            Twin::None => return 0,
+            Twin::Awaited(timer) => {
+                assert!(is_running, "who awaits an answer has asked for it");
+                let is_its = |what| matches!(what, Timer::Hedge(of) if of == key);
+                return self.audit_timer(timer, Moment::NEVER, is_its);
+            }
+            Twin::Second(second) => {
+                assert!(is_running && !fetch.lent, "who has a twin awaits an answer");
+                assert_eq!(other(second), Some((Twin::For(key), fetch.room)), "a twin is its own");
+            }
+            Twin::For(first) => {
+                assert_eq!(other(first), Some((Twin::Second(key), fetch.room)), "a twin is one's");
+                let waits = matches!(fetch.stage, Stage::Waiting | Stage::BackingOff);
+                assert!(!waits && !fetch.has_ended(), "a twin holds a slot");
+            }
+        }
+        0
     }
 
     /// An entry of the wheel is for what it should be, and is not too late: 1. One that has fired
@@ -184,7 +213,9 @@ impl<N: Net> Reactor<N> {
         assert!(self.pool.cap() <= concurrency, "the cap is above its setting");
         let window = settings.waiting_requests_max.max(1);
         assert!(census.new_waiting <= window, "more wait than may");
-        let all = self.pool.in_flight() + self.pool.waiting() + self.backing_off;
+        // A second exchange holds a slot, and nobody was submitted for it.
+        let held = self.pool.in_flight() - self.hedges().under_way;
+        let all = held + self.pool.waiting() + self.backing_off;
         assert!(all <= window.saturating_add(concurrency), "more wait again than may");
         let is_light = self.waiting_bytes <= settings.waiting_bytes_max;
         let is_one = self.waiting_bytes == census.heaviest_bytes;

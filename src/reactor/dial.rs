@@ -33,7 +33,7 @@ impl<N: Net> Reactor<N> {
     /// Begins an attempt of a fetch that was admitted.
     pub(super) fn begin_attempt(&mut self, key: FetchKey) {
         let now = self.now;
-        if self.pool.paces.is_some() && self.is_refused(key) {
+        if self.has_extras && self.is_turned_away(key) {
             return;
         }
         let Some(fetch) = self.fetches.get_mut(key) else { return };

@@ -308,6 +308,9 @@ impl<N: Net> Reactor<N> {
         let began = std::mem::replace(&mut fetch.phase_began, self.now);
         if !is_answered {
             self.begin_limit(fetch_key, Limit::FirstByte);
+            if self.has_extras {
+                self.await_late(fetch_key);
+            }
         }
         self.trace_sent(key, began);
     }

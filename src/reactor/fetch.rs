@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::connection::ConnectionKey;
 use super::exchange::ExchangeKey;
+use super::hedge::Twin;
 use super::memory::Flow;
 use super::pool::{Queued, RoomKey};
 use super::resolver::LookupKey;
@@ -38,6 +39,10 @@ pub(crate) struct Fetch {
     pub(crate) deadlines: Deadlines,
     pub(crate) timer: Option<TimerId>,
     pub(crate) flow: Flow,
+    /// What stands beside it, where its answer is late.
+    pub(crate) twin: Twin,
+    /// When its request was sent, while an answer is awaited that is measured.
+    pub(crate) sent_at: Moment,
     /// In the list of those that starve.
     pub(crate) starving: Links<Self>,
     /// A head was lent to the user: nothing is retried or redirected any more.
@@ -138,6 +143,7 @@ impl Machine for Stage {
         ("Dialling", "Waiting"),
         ("Dialling", "BackingOff"),
         ("Dialling", "Ended"),
+        ("Running", "Running"),
         ("Running", "Waiting"),
         ("Running", "BackingOff"),
         ("Running", "Ended"),
@@ -174,6 +180,8 @@ impl Fetch {
             deadlines: Deadlines::default(),
             timer: None,
             flow: Flow::Flowing,
+            twin: Twin::None,
+            sent_at: Moment::NEVER,
             starving: Links::default(),
             lent: false,
             body_spent: false,
@@ -263,6 +271,7 @@ impl Fetch {
         let timings = &mut self.stats.timings;
         *timings = Timings { queued: timings.queued, ..Default::default() };
         self.stats.wire_bytes = 0;
+        self.stats.hedged = false;
         self.stats.body_bytes = 0;
     }
 

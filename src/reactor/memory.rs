@@ -110,6 +110,16 @@ impl Memory {
         most.saturating_sub(held)
     }
 
+    /// Whether there is room for what is starved for.
+    fn suffices(&self, held: usize, flow: &Flow) -> bool {
+        match flow {
+            Flow::Starved { need_bytes, is_favourable } => {
+                self.free(held, *is_favourable) >= *need_bytes
+            }
+            Flow::Flowing | Flow::Paused => false,
+        }
+    }
+
     fn list(&mut self, is_favourable: bool) -> &mut List<Fetch, Starving> {
         if is_favourable { &mut self.favourable } else { &mut self.streaming }
     }
@@ -150,7 +160,10 @@ impl<N: Net> Reactor<N> {
         let free = self.memory.free(held, is_favourable);
         let need_bytes = WINDOW_BYTES_MIN + growth;
         if free >= need_bytes {
-            self.relieve(fetch_key);
+            // It may starve for more than this step takes, and then goes on doing so.
+            if self.memory.suffices(held, &fetch.flow) {
+                self.relieve(fetch_key);
+            }
             return room.min(((free - growth) / WINDOW_SHARES).max(WINDOW_BYTES_MIN));
         }
         if !is_favourable && decodes {
@@ -200,12 +213,8 @@ impl<N: Net> Reactor<N> {
     fn has_room_for_first(&self, is_favourable: bool) -> bool {
         let Memory { streaming, favourable, .. } = &self.memory;
         let first = if is_favourable { favourable.first() } else { streaming.first() };
-        match first.and_then(|first| self.fetches.get(first)).map(|fetch| &fetch.flow) {
-            Some(Flow::Starved { need_bytes, .. }) => {
-                self.memory.free(self.buffered_bytes(), is_favourable) >= *need_bytes
-            }
-            _ => false,
-        }
+        let first = first.and_then(|first| self.fetches.get(first));
+        first.is_some_and(|fetch| self.memory.suffices(self.buffered_bytes(), &fetch.flow))
     }
 
     /// The fetch starves no longer, if it did: it reads and writes on.

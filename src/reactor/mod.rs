@@ -18,6 +18,7 @@ mod dial;
 pub(crate) mod event;
 mod exchange;
 mod fetch;
+mod hedge;
 mod idle;
 pub(crate) mod memory;
 mod opening;
@@ -52,6 +53,7 @@ pub use self::event::{Event, FetchId, Full};
 use self::event::{Happening, Told};
 use self::exchange::Exchange;
 use self::fetch::{Fetch, FetchKey};
+use self::hedge::{Hedging, Twin};
 use self::memory::{Flow, Memory};
 use self::pool::{PaceKey, Pool, RoomKey};
 use self::reading::{Focus, READ_BYTES_MAX, TLS_READ_BYTES_MAX};
@@ -120,6 +122,10 @@ pub struct Reactor<N: Net = OsNet> {
     resolver: Resolver<N, FetchKey>,
     wheel: Wheel<Timer>,
     budget: Budget,
+    /// None where nothing is sent twice.
+    hedging: Option<Box<Hedging>>,
+    /// A pace is kept, or requests are hedged: what most reactors do without.
+    has_extras: bool,
     reachable: dial::Reachable,
     backing_off: usize,
     waiting_bytes: usize,
@@ -179,6 +185,8 @@ enum Timer {
     /// Another address is to be tried beside those that have not answered.
     Dial(FetchKey),
     Connection(ConnectionKey),
+    /// The answer to a fetch is late.
+    Hedge(FetchKey),
     /// An origin may be asked again.
     Pace(PaceKey),
     /// The concurrency was lowered; it may rise again.
@@ -263,6 +271,8 @@ impl<N: Net> Reactor<N> {
             resolver,
             wheel,
             budget: Budget::new(),
+            has_extras: settings.hedge.is_some() || !settings.pace.is_off(),
+            hedging: settings.hedge.map(|rule| Box::new(Hedging::new(rule))),
             reachable: dial::Reachable::default(),
             backing_off: 0,
             waiting_bytes: 0,
@@ -402,6 +412,9 @@ impl<N: Net> Reactor<N> {
         fetch.flow.go(Flow::Paused);
         fetch.deadlines.clear(Limit::FirstByte);
         fetch.deadlines.clear(Limit::Stall);
+        if fetch.twin != Twin::None {
+            self.part_from_twin(key);
+        }
     }
 
     /// Reads on.
@@ -452,10 +465,11 @@ impl<N: Net> Reactor<N> {
 
     /// Fetches that were submitted and whose end was not told yet.
     pub fn pending(&self) -> usize {
-        self.fetches.len()
+        self.fetches.len() - self.hedges().under_way
     }
 
-    /// Fetches that hold a slot of the concurrency.
+    /// Slots of the concurrency that are held: one by each fetch under way, and one by each
+    /// [second exchange](Self::hedges).
     pub fn in_flight(&self) -> usize {
         self.pool.in_flight()
     }

@@ -20,7 +20,7 @@ impl<N: Net> Reactor<N> {
     #[inline]
     pub(super) fn next_admission(&mut self) -> Option<FetchKey> {
         let next = self.pool.next_admission(&mut self.fetches, self.now);
-        if self.pool.paces.is_some() {
+        if self.has_extras {
             self.arm_paces();
         }
         next
@@ -112,6 +112,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// A fetch leaves its stage: if it tries its origin again, somebody else has to.
+    #[cold]
+    pub(super) fn attempt_over(&mut self, key: FetchKey) {
+        if let Some(paces) = &mut self.pool.paces
+            && let Some(fetch) = self.fetches.get(key)
+        {
+            paces.attempt_over(&fetch.request.parts.route.origin, key, self.now);
+        }
+    }
+
     /// An attempt of a fetch that holds a slot has come to nothing.
     #[cold]
     pub(super) fn note_failure(&mut self, key: FetchKey, error: &Error) {
@@ -141,7 +151,7 @@ fn blames_origin(error: &Error) -> bool {
             | Kind::Decode
             | Kind::Redirect
             | Kind::Cancelled
-    );
+    ) || (error.kind() == Kind::Io && !error.is_transient());
     is_before_head && !is_ours
 }
 

@@ -230,12 +230,25 @@ impl Pool {
         }
     }
 
-    /// Gives a slot back, which `fetch` has held.
-    pub(crate) fn release(&mut self, room_key: RoomKey, fetch: FetchKey, now: Moment) {
-        let Some(room) = self.rooms.get_mut(room_key) else { return };
-        if let Some(paces) = &mut self.paces {
-            paces.attempt_over(&room.origin, fetch, now);
+    /// One more slot for an origin that holds one, where nobody waits for it: `true`, it is held.
+    pub(crate) fn admit_beside(&mut self, room_key: RoomKey, now: Moment) -> bool {
+        if self.in_flight >= self.cap || self.has_turns() {
+            return false;
         }
+        let share = self.share();
+        let Some(room) = self.rooms.get_mut(room_key) else { return false };
+        let paces = self.paces.as_mut();
+        if room.active >= share || paces.is_some_and(|it| !it.spares_one(&room.origin, now)) {
+            return false;
+        }
+        room.active += 1;
+        self.in_flight += 1;
+        true
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn release(&mut self, room_key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
         room.active -= 1;
         self.in_flight -= 1;
         if room.turn == Turn::Parked {

@@ -169,10 +169,16 @@ impl<N: Net> Reactor<N> {
             connection.keep_alive = Some(Duration::from_secs(seconds.into()));
         }
         self.focus = Some(rest);
-        self.learn(fetch_key, head, whole);
-        if self.pool.paces.is_some() {
+        let fetch_key = if self.has_extras {
             self.note_head(fetch_key, head, whole);
-        }
+            let Some(first) = self.first_answered(key, fetch_key, head.status) else {
+                return Step::Worked;
+            };
+            first
+        } else {
+            fetch_key
+        };
+        self.learn(fetch_key, head, whole);
         if self.judge(key, fetch_key, head, whole) {
             return Step::Worked;
         }

@@ -13,6 +13,7 @@ use super::connection::{Connection, ConnectionKey};
 use super::event::FetchId;
 use super::exchange::{ExchangeKey, encoded};
 use super::fetch::{Fetch, FetchKey, Outcome, Sought, Stage};
+use super::hedge::Twin;
 use super::reading::Focus;
 use crate::close::CloseReason;
 use crate::coding::ContentCoding;
@@ -259,7 +260,11 @@ fn event<'a>(
 ) -> TraceEvent<'a> {
     TraceEvent {
         at: Duration::from_micros(now.micros()),
-        fetch: fetch.map(|(key, _)| FetchId::of(key)),
+        // What a second exchange does is told of the fetch that it is for.
+        fetch: fetch.map(|(key, fetch)| match fetch.twin {
+            Twin::For(first) => FetchId::of(first),
+            _ => FetchId::of(key),
+        }),
         tag: fetch.map_or(0, |(_, fetch)| fetch.request.tag),
         attempt: fetch.map_or(0, |(_, fetch)| fetch.stats.attempts),
         hop: fetch.map_or(0, |(_, fetch)| fetch.stats.redirects),

@@ -110,6 +110,7 @@ impl<N: Net> Reactor<N> {
             Timer::Fetch(key) => self.fetch_due(key),
             Timer::Dial(key) => self.stagger_over(key),
             Timer::Connection(key) => self.connection_due(key),
+            Timer::Hedge(key) => self.hedge_due(key),
             Timer::Pace(key) => self.pace_due(key),
             Timer::Cap => self.raise_cap(),
         }

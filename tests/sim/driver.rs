@@ -396,6 +396,7 @@ impl Driver {
         let reactor = &self.reactor;
         let mut world = self.world.borrow_mut();
         let world = &mut *world;
+        let hedges = reactor.hedges();
         let mut law = |holds: bool, words: &str| {
             if !holds {
                 world.env.ledger.break_law(format!("{words}; {reactor:?}"));
@@ -406,11 +407,9 @@ impl Driver {
         // Those that were in flight, and wait again, are above the window.
         let waiting_max = self.settings.waiting_requests_max;
         let most = waiting_max.saturating_add(self.settings.concurrency);
-        law(reactor.in_flight() + reactor.waiting() <= most, "more wait than may");
-        law(
-            reactor.in_flight() + reactor.waiting() <= reactor.pending(),
-            "a fetch is in two places",
-        );
+        let in_flight = reactor.in_flight() - hedges.under_way;
+        law(in_flight + reactor.waiting() <= most, "more wait than may");
+        law(in_flight + reactor.waiting() <= reactor.pending(), "a fetch is in two places");
         let most = self.settings.buffered_bytes_max.max(BUFFERED_BYTES_MIN);
         let has_reserve = self.settings.body_bytes_max <= most as u64 / 2 - HEAD_BYTES_MAX;
         law(!has_reserve || reactor.buffered_bytes() <= most, "too much waits in memory");
@@ -425,6 +424,7 @@ impl Driver {
         if reactor.pending() == 0 {
             law(reactor.in_flight() == 0, "nothing is pending, and a slot is held");
             law(reactor.waiting() == 0, "nothing is pending, and something waits");
+            law(hedges.under_way == 0, "nothing is pending, and something is asked for twice");
             law(lookups == 0, "nothing is pending, and a lookup goes on");
             law(reactor.buffered_bytes() == 0 || reactor.buffers() > 0, "a body is nobody's");
             let idle = reactor.connections() == reactor.idle_connections();
@@ -446,6 +446,12 @@ impl Driver {
             return false;
         }
         let reactor = &self.reactor;
+        let (hedges, ledger) = (reactor.hedges(), &mut self.world.borrow_mut().env.ledger);
+        if ledger.fetches_cancelled == 0 && hedges.begun * 20 > ledger.attempts - hedges.begun {
+            let attempts = ledger.attempts;
+            ledger.break_law(format!("{} of {attempts} attempts were hedges", hedges.begun));
+        }
+        ledger.hedges = hedges.begun;
         let connections = reactor.connections();
         if connections != reactor.idle_connections() {
             return false;
@@ -601,6 +607,7 @@ fn failed(
 /// Whether it has ended by its limits.
 fn check_time(world: &mut World, tag: u64, job: &Job, stats: &Stats) {
     let env = &mut world.env;
+    env.ledger.attempts += u64::from(stats.attempts);
     let slack = Duration::from_micros(env.plan.slack_us() * 2 + TICK_US + env.leapt_us);
     let took = stats.timings.total;
     if let Some(total) = job.total

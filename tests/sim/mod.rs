@@ -37,7 +37,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use whippet::{Circuit, Limit, Pace, Rate, ResolverChoice, Settings, Timeouts};
+use whippet::{Circuit, Hedge, Limit, Pace, Rate, ResolverChoice, Settings, Timeouts};
 
 use cookies::Cookies;
 use driver::Driver;
@@ -68,6 +68,7 @@ pub(crate) struct Outcome {
     pub(crate) served: u64,
     /// Tunnels through proxies, and requests that they handed on.
     pub(crate) led: u64,
+    pub(crate) hedges: u64,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     /// Where it was asked for: what happened, line by line.
@@ -86,13 +87,18 @@ impl Outcome {
 /// Runs one seed to its end.
 pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let mut random = Random::new(seed);
-    let plan = Plan::of(seed, &mut random);
+    let mut plan = Plan::of(seed, &mut random);
     let scenario = plan.scenario;
     let origins = origins(&plan, &mut random);
     let hosts = hosts(&origins);
     let mut settings = settings(&plan, &mut random);
     let proxies = Proxies::of(seed, &plan);
     proxies.set(&mut settings, seed, plan.has_limits);
+    if settings.hedge.is_some() && random.chance(700) {
+        // Hedges are earned by many attempts.
+        plan.requests = (6 * plan.requests).min(150);
+        plan.body_bytes = plan.body_bytes.min(3_000);
+    }
     let began = plan.begins_us;
     let env = Env {
         now: began,
@@ -136,6 +142,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         cancelled: env.ledger.fetches_cancelled,
         served: env.ledger.requests_served,
         led: env.proxies.led,
+        hedges: env.ledger.hedges,
         broken: env.ledger.broken().map(str::to_owned),
         story: env.story.take_lines(),
     }
@@ -237,6 +244,10 @@ fn settings(plan: &Plan, random: &mut Random) -> Settings {
     }
     settings.timeouts = timeouts;
     settings.pace = pace(random);
+    if random.chance(300) {
+        let late = Hedge::after(Duration::from_micros(1 + random.magnitude(100_000)));
+        settings.hedge = Some(if random.chance(200) { Hedge::after_p95() } else { late });
+    }
     settings
 }
 

@@ -76,6 +76,14 @@ impl Paces {
         true
     }
 
+    /// Whether the origin may be asked for something that can be done without.
+    pub(super) fn spares_one(&mut self, origin: &Origin, now: Moment) -> bool {
+        let Some(key) = self.entry(origin, now) else { return false };
+        self.entries.get_mut(key).is_some_and(|paced| {
+            paced.pacer.refusal().is_none() && paced.pacer.judge(&self.rules, now) == Verdict::Go
+        })
+    }
+
     /// The entry of an origin, made where there is none. `None` where keys have run out.
     fn entry(&mut self, origin: &Origin, now: Moment) -> Option<PaceKey> {
         if let Some(key) = self.by_origin.get(origin) {
@@ -161,8 +169,13 @@ impl Paces {
         if opens { paced.room.take() } else { None }
     }
 
-    /// A fetch gives its slot back, whatever became of it.
-    pub(super) fn attempt_over(&mut self, origin: &Origin, fetch: FetchKey, now: Moment) {
+    /// A fetch gives its slot back, if it has one, whatever became of it.
+    pub(in crate::reactor) fn attempt_over(
+        &mut self,
+        origin: &Origin,
+        fetch: FetchKey,
+        now: Moment,
+    ) {
         let Some(key) = self.by_origin.get(origin) else { return };
         if let Some(paced) = self.entries.get_mut(*key)
             && paced.probe.take_if(|probe| *probe == fetch).is_some()
