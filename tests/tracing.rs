@@ -6,7 +6,7 @@
 mod driving;
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use driving::{Ended, asking, drive, get, ips, run, settings, submit};
 use support::{
@@ -153,6 +153,19 @@ fn bytes_on_the_wire_are_those_that_the_other_side_saw() {
     assert_eq!((number, sent_bytes), (0, sent as u64));
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".len() as u64;
     assert_eq!(received_bytes, 2 * answer);
+}
+
+#[test]
+fn an_end_is_told_once_though_the_fetch_is_cancelled_before_its_event_is_taken() {
+    let mut reactor = watched(settings());
+    #[allow(clippy::disallowed_methods, reason = "a deadline is an instant of the caller's clock")]
+    let past = Instant::now();
+    for cancels in [false, true] {
+        let id = submit(&mut reactor, get("http://127.0.0.1:9/").deadline(past));
+        assert!(!cancels || reactor.cancel(id));
+        drive(&mut reactor);
+        assert_eq!(lines(&mut reactor), ["0.0.0 queued GET /", "0.0.0 failed timeout"]);
+    }
 }
 
 #[test]

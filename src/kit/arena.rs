@@ -119,6 +119,7 @@ impl<T, K> Arena<T, K> {
     }
 
     /// Puts a value in; gives it back if [`VALUES_MAX`] are there already.
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> Result<Key<K>, T> {
         let place = self.slots.vacant_entry();
         let Some(key) = compose(self.generation, place.key()) else { return Err(value) };

@@ -413,9 +413,10 @@ impl<N: Net> Reactor<N> {
         if fetch.allowed(limit, &self.settings).is_none() {
             return;
         }
-        if fetch.deadlines.begin(limit) {
-            self.unarmed.push(key);
+        if !fetch.deadlines.begin(limit) {
+            return;
         }
+        self.unarmed.push(key);
         if self.unarmed.len() > UNARMED_STALE_MAX + 2 * self.fetches.len() {
             // Somebody submits and cancels, and does not wait.
             self.unarmed.retain(|key| self.fetches.contains(*key));

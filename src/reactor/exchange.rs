@@ -193,6 +193,7 @@ impl Exchange {
 /// Sending, and the exchange's end.
 impl<N: Net> Reactor<N> {
     /// Takes an exchange off its connection, which may then carry another or be closed.
+    #[inline]
     pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
         self.give_gathered(key);
         let exchange = self.exchanges.remove(key)?;

@@ -328,13 +328,12 @@ impl Deadlines {
 
     /// Sets what has begun, counted from `now`.
     pub(crate) fn arm(&mut self, now: Moment, allowed: impl Fn(Limit) -> Option<Duration>) {
-        for limit in LIMITS {
-            if self.pending & (1 << limit as u16) != 0 {
-                self.at[limit as usize] =
-                    allowed(limit).map_or(Moment::NEVER, |allowed| now.after(allowed));
-            }
+        let mut pending = std::mem::take(&mut self.pending);
+        while let Some(limit) = LIMITS.get(pending.trailing_zeros() as usize) {
+            pending &= pending - 1;
+            self.at[*limit as usize] =
+                allowed(*limit).map_or(Moment::NEVER, |allowed| now.after(allowed));
         }
-        self.pending = 0;
     }
 
     /// The earliest. Where two are equal, the one that ends the whole fetch.
@@ -374,7 +373,7 @@ impl Deadlines {
 /// However much a caller allows: places in a head are counted in 32 bits, with room to spare.
 const HEAD_BYTES_CEILING: usize = 16 << 20;
 
-/// Those of a fetch; `Idle` is a connection's.
+/// Those of a fetch, each at its number; `Idle` is a connection's.
 const LIMITS: [Limit; Limit::COUNT - 1] = [
     Limit::Total,
     Limit::Deadline,
@@ -403,6 +402,11 @@ const ATTEMPT_LIMITS: [Limit; 7] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_limit_has_its_number() {
+        assert!(LIMITS.iter().enumerate().all(|(number, limit)| *limit as usize == number));
+    }
 
     #[test]
     fn a_limit_counts_from_the_reading_of_the_clock_after_it_began() {

@@ -219,8 +219,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn trace_cancelled(&mut self, key: FetchKey) {
         if N::IS_TRACED {
             let Self { net, fetches, now, .. } = self;
-            let fetch = fetches.get(key).map(|fetch| (key, fetch));
-            net.trace(&event(*now, fetch, None, Step::Cancelled));
+            // Where it has ended, that was told.
+            let Some(fetch) = fetches.get(key).filter(|fetch| !fetch.has_ended()) else { return };
+            net.trace(&event(*now, Some((key, fetch)), None, Step::Cancelled));
         }
     }
 

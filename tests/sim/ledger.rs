@@ -42,8 +42,6 @@ pub(crate) struct Ledger {
     received: BTreeMap<(u64, u64), u32>,
     broken: Option<String>,
     pub(crate) requests_served: u64,
-    /// Of fetches that have ended.
-    pub(crate) attempts: u64,
     pub(crate) hedges: u64,
     pub(crate) fetches_done: u64,
     pub(crate) fetches_failed: u64,

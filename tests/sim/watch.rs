@@ -13,6 +13,8 @@ pub(crate) struct Watch {
     /// The least number that the next connection may have.
     dialled: u64,
     ended: BTreeSet<FetchId>,
+    /// Attempts, those among them that sent a request a second time.
+    begun: u64,
     broken: Option<String>,
 }
 
@@ -34,6 +36,11 @@ impl Watch {
         self.broken.as_deref()
     }
 
+    /// Attempts that were begun, second exchanges included.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Fetches whose end was not told.
     pub(crate) fn pending(&self) -> usize {
         self.fetches.len()
@@ -47,6 +54,7 @@ impl Watch {
         let told = self.fetches.get_mut(&id).ok_or("a step of a fetch that is none")?;
         match event.step {
             Step::Begun { .. } => {
+                self.begun += 1;
                 *told = Told { attempt: event.attempt, ..Told::default() };
                 if event.attempt == 0 {
                     return Err("an attempt without a number");

@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::{Room, RoomKey};
+#[cfg(debug_assertions)]
+use super::Room;
+use super::RoomKey;
 use crate::error::Error;
 use crate::kit::arena::{Arena, Key};
 use crate::kit::moment::Moment;
@@ -19,6 +21,7 @@ pub(crate) type PaceKey = Key<Paced>;
 
 /// What belongs to one origin whose pace is kept. It outlives the origin's room.
 pub(crate) struct Paced {
+    #[cfg(debug_assertions)]
     origin: Origin,
     pacer: Pacer<Error>,
     /// The fetch whose attempt tries the origin again.
@@ -93,7 +96,14 @@ impl Paces {
             self.sweep(now);
         }
         let pacer = Pacer::new();
-        let paced = Paced { origin: origin.clone(), pacer, probe: None, room: None, timer: None };
+        let paced = Paced {
+            #[cfg(debug_assertions)]
+            origin: origin.clone(),
+            pacer,
+            probe: None,
+            room: None,
+            timer: None,
+        };
         let key = self.entries.insert(paced).ok()?;
         self.by_origin.insert(origin.clone(), key);
         Some(key)
