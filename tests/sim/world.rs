@@ -447,6 +447,8 @@ impl World {
                         env.ledger.excuse_origin(wire.origin.unwrap_or_default());
                         wire.out.push_back(Step::Fin);
                     }
+                    // What a damaged byte comes to hangs on what the TLS library drew.
+                    env.has_garbled |= matches!(http.shakes, Some(Shake::Corrupt(_)));
                     let end = http
                         .shakes
                         .filter(|_| !raw.is_empty())
@@ -557,6 +559,10 @@ impl World {
                     // More than a word is an answer.
                     http.was_early = steps.len() > 1;
                     http.is_answering |= http.was_early;
+                    if http.was_early {
+                        // Its end may meet a body on the way, and the reset takes it along.
+                        env.ledger.excuse(asked.id);
+                    }
                     wire.out.extend(steps);
                 }
             }

@@ -33,9 +33,10 @@ fuzz_target!(|bytes: &[u8]| {
     let given = Defaults {
         method: Some("PUT".to_owned()),
         headers: vec![("X-Default".to_owned(), "d".to_owned())],
-        body: Some(b"default".to_vec()),
+        body: Some(b"default".to_vec().into()),
         auth: Some(Auth::Bearer("default".to_owned())),
         digest: true,
+        proxy_digest: true,
         body_bytes_max: Some(10),
         collect: true,
     };
