@@ -160,6 +160,11 @@ impl Route {
         self.detour.as_deref().unwrap_or(&self.origin)
     }
 
+    /// How its sockets are made; `usual`: those whose route does not say.
+    pub(crate) fn sockets_or<'a>(&'a self, usual: &'a SocketSettings) -> &'a SocketSettings {
+        self.sockets.as_deref().unwrap_or(usual)
+    }
+
     /// The proxy that requests are handed to; none where they go to the origin, through a tunnel
     /// or without one. One that is handed requests finds their origin itself.
     pub(crate) fn forwarder(&self) -> Option<&Proxy> {

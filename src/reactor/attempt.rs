@@ -19,7 +19,6 @@ use crate::error::{Error, Kind, Limit, Phase as ErrorPhase, Tried};
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::net::Net;
-use crate::origin::Route;
 use crate::policy::auth;
 use crate::policy::redirect::{self, Next, Refusal, Rules};
 use crate::policy::retry::{self, Attempt};
@@ -270,12 +269,9 @@ pub(super) fn routed(request: Request, settings: &Settings) -> Request {
     let request = if settings.connect_to.is_empty() { request } else { led(request, settings) };
     let request = proxied(request, &settings.proxies);
     // Whatever leads over a socket of the file system has no proxy in between.
-    let leads_over_path = |route: &Route| {
-        let sockets = route.sockets.as_deref().unwrap_or(&settings.sockets);
-        sockets.unix_socket().is_some()
-    };
     let route = &request.parts.route;
-    let is_bypassed = route.proxy.is_some() && leads_over_path(route);
+    let is_bypassed =
+        route.proxy.is_some() && route.sockets_or(&settings.sockets).unix_socket().is_some();
     if is_bypassed { request.routed_by(None) } else { request }
 }
 

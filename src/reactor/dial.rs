@@ -274,7 +274,7 @@ impl<N: Net> Reactor<N> {
             let Some(fetch) = self.fetches.get_mut(key) else { return };
             let net = &mut self.net;
             let route = &fetch.request.parts.route;
-            let sockets = route.sockets.as_deref().unwrap_or(&self.settings.sockets);
+            let sockets = route.sockets_or(&self.settings.sockets);
             let Stage::Dialling(race) = &fetch.stage else { return };
             let dialled = self.connections.insert_with(|connection| {
                 let token = Token(connection.to_bits());

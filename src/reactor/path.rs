@@ -20,7 +20,7 @@ use crate::socket::{Peer, SocketSettings};
 impl<N: Net> Reactor<N> {
     /// How a route's sockets are made.
     pub(super) fn sockets_of<'a>(&'a self, route: &'a Route) -> &'a SocketSettings {
-        route.sockets.as_deref().unwrap_or(&self.settings.sockets)
+        route.sockets_or(&self.settings.sockets)
     }
 
     pub(super) fn dial_path(&mut self, key: FetchKey, route: &Route) {
@@ -31,7 +31,7 @@ impl<N: Net> Reactor<N> {
         self.begin_race(key, Arc::new([]), None);
         let Some(fetch) = self.fetches.get(key) else { return };
         let route = &fetch.request.parts.route;
-        let sockets = route.sockets.as_deref().unwrap_or(&self.settings.sockets);
+        let sockets = route.sockets_or(&self.settings.sockets);
         let Some(path) = sockets.unix_socket() else { return };
         let net = &mut self.net;
         let dialled = self.connections.insert_with(|connection| {

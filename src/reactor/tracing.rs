@@ -29,19 +29,18 @@ use crate::wire::http1::head::Head;
 impl<N: Net> Reactor<N> {
     pub(super) fn trace_queued(&mut self, key: FetchKey) {
         if N::IS_TRACED {
-            let Self { net, fetches, now, .. } = self;
-            let Some(fetch) = fetches.get(key) else { return };
-            let step = Step::Queued { method: fetch.request.method(), url: fetch.request.url() };
-            net.trace(&event(*now, Some((key, fetch)), None, step));
+            self.trace_of(key, |fetch| Step::Queued {
+                method: fetch.request.method(),
+                url: fetch.request.url(),
+            });
         }
     }
 
     pub(super) fn trace_begun(&mut self, key: FetchKey, is_first: bool) {
         if N::IS_TRACED {
-            let Self { net, fetches, now, .. } = self;
-            let Some(fetch) = fetches.get(key) else { return };
-            let waited = if is_first { fetch.stats.timings.queued } else { Duration::ZERO };
-            net.trace(&event(*now, Some((key, fetch)), None, Step::Begun { waited }));
+            self.trace_of(key, |fetch| Step::Begun {
+                waited: if is_first { fetch.stats.timings.queued } else { Duration::ZERO },
+            });
         }
     }
 
@@ -118,6 +117,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Tells of a fetch what `step` makes of it.
+    fn trace_of<'a>(&'a mut self, key: FetchKey, step: impl FnOnce(&'a Fetch) -> Step<'a>) {
+        let Self { net, fetches, now, .. } = self;
+        if let Some(fetch) = fetches.get(key) {
+            net.trace(&event(*now, Some((key, fetch)), None, step(fetch)));
+        }
+    }
+
     /// Tells of a connection what `step` makes of its other end, and of how long the phase of the
     /// fetch that waits for it has lasted.
     fn trace_at(
@@ -188,40 +195,39 @@ impl<N: Net> Reactor<N> {
     /// The fetch has its next request already, and has not counted the redirect.
     pub(super) fn trace_redirected(&mut self, key: FetchKey, status: u16) {
         if N::IS_TRACED {
-            let Self { net, fetches, now, .. } = self;
-            let Some(fetch) = fetches.get(key) else { return };
-            let step = Step::Redirected { status, to: fetch.request.url() };
-            net.trace(&event(*now, Some((key, fetch)), None, step));
+            self.trace_of(key, |fetch| Step::Redirected { status, to: fetch.request.url() });
         }
     }
 
-    pub(super) fn trace_retried(&mut self, key: FetchKey, because: Because<'_>, after: Duration) {
+    pub(super) fn trace_retried<'a>(
+        &'a mut self,
+        key: FetchKey,
+        because: Because<'a>,
+        after: Duration,
+    ) {
         if N::IS_TRACED {
-            let Self { net, fetches, now, .. } = self;
-            let Some(fetch) = fetches.get(key) else { return };
-            net.trace(&event(*now, Some((key, fetch)), None, Step::Retried { because, after }));
+            self.trace_of(key, |_| Step::Retried { because, after });
         }
     }
 
     pub(super) fn trace_ended(&mut self, key: FetchKey) {
         if N::IS_TRACED {
-            let Self { net, fetches, now, .. } = self;
-            let Some(fetch) = fetches.get(key) else { return };
-            let error = match &fetch.stage {
-                Stage::Ended(Outcome::Failed(error)) => Some(error),
-                _ => None,
-            };
-            let step = Step::Ended { error, stats: &fetch.stats };
-            net.trace(&event(*now, Some((key, fetch)), None, step));
+            self.trace_of(key, |fetch| {
+                let error = match &fetch.stage {
+                    Stage::Ended(Outcome::Failed(error)) => Some(error),
+                    _ => None,
+                };
+                Step::Ended { error, stats: &fetch.stats }
+            });
         }
     }
 
     pub(super) fn trace_cancelled(&mut self, key: FetchKey) {
         if N::IS_TRACED {
-            let Self { net, fetches, now, .. } = self;
             // Where it has ended, that was told.
-            let Some(fetch) = fetches.get(key).filter(|fetch| !fetch.has_ended()) else { return };
-            net.trace(&event(*now, Some((key, fetch)), None, Step::Cancelled));
+            if self.fetches.get(key).is_some_and(|fetch| !fetch.has_ended()) {
+                self.trace_of(key, |_| Step::Cancelled);
+            }
         }
     }
 
@@ -246,8 +252,8 @@ impl<S> Connection<S> {
         match self.remote {
             Some(address) => Peer::Address(address),
             None => {
-                let sockets = self.route.sockets.as_deref().unwrap_or(sockets);
-                Peer::Unix(sockets.unix_socket().unwrap_or("".as_ref()))
+                let path = self.route.sockets_or(sockets).unix_socket();
+                Peer::Unix(path.unwrap_or("".as_ref()))
             }
         }
     }

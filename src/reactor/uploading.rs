@@ -54,14 +54,9 @@ fn begun_body_of(request: &Request) -> Sending {
     match &request.parts.body {
         Payload::None => Sending::Done,
         Payload::Bytes(_) => Sending::Body { sent: 0 },
-        Payload::Streamed { length, source } => Sending::Streaming(Box::new(Upload {
-            source: source.clone(),
-            writer: BodyWriter::new(*length),
-            at: 0,
-            reader: None,
-            is_told: false,
-            was_asked_for: false,
-        })),
+        Payload::Streamed { length, source } => {
+            Sending::streaming(source.clone(), BodyWriter::new(*length))
+        }
     }
 }
 
@@ -69,9 +64,14 @@ impl Sending {
     /// What another protocol says on the connection, pushed by the caller.
     #[cold]
     pub(super) fn switched() -> Self {
+        Self::streaming(Source::Pushed { replays: false }, BodyWriter::Bare)
+    }
+
+    /// Nothing of it was taken yet.
+    fn streaming(source: Source, writer: BodyWriter) -> Self {
         Self::Streaming(Box::new(Upload {
-            source: Source::Pushed { replays: false },
-            writer: BodyWriter::Bare,
+            source,
+            writer,
             at: 0,
             reader: None,
             is_told: false,

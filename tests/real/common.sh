@@ -96,17 +96,24 @@ start_nginx() {
     for attempt in 1 2 3; do
         configure_nginx "$@"
         "${nginx_inside[@]}" nginx -p "$work/nginx" -e "$work/nginx.log" -c "$work/nginx/nginx.conf" &
-        local pid=$!
-        started+=("$pid")
-        # It writes its pid once it listens on all of them.
-        while kill -0 "$pid" 2>/dev/null; do
-            if [ -s "$work/nginx/nginx.pid" ]; then
-                return 0
-            fi
-            sleep 0.05
-        done
+        started+=("$!")
+        if listens "$!" "$work/nginx/nginx.pid"; then
+            return 0
+        fi
     done
     echo "nginx does not start" >&2
+    return 1
+}
+
+# listens PID FILE: waits until the process has written the file, as it does once it listens on all
+# ports; 1 where it ends before.
+listens() {
+    while kill -0 "$1" 2>/dev/null; do
+        if [ -s "$2" ]; then
+            return 0
+        fi
+        sleep 0.05
+    done
     return 1
 }
 
@@ -123,14 +130,10 @@ start_httpd() {
         sed -e "s|@USER@|$user|; s|@WORK@|$work|g; s|@PORT@|$httpd_port|g" \
             -e "s|@MODULES@|/usr/lib/apache2/modules|" "$1" >"$work/httpd/httpd.conf"
         apache2 -DFOREGROUND -f "$work/httpd/httpd.conf" &
-        local pid=$!
-        started+=("$pid")
-        while kill -0 "$pid" 2>/dev/null; do
-            if [ -s "$work/httpd/httpd.pid" ]; then
-                return 0
-            fi
-            sleep 0.05
-        done
+        started+=("$!")
+        if listens "$!" "$work/httpd/httpd.pid"; then
+            return 0
+        fi
     done
     echo "httpd does not start" >&2
     return 1

@@ -18,6 +18,24 @@ WRONG_SHOWN_MAX = 10
 RUN_SECONDS_MAX = 900
 
 
+def one_by_one(fetch, job, pauses):
+    """The results of a job that one run is given again and again, each time after a pause."""
+    with subprocess.Popen(
+        [fetch, "-s", "--json", "--jobs", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        results = []
+        for pause in pauses:
+            time.sleep(pause)
+            program.stdin.write(json.dumps(job) + "\n")
+            program.stdin.flush()
+            results.append(json.loads(program.stdout.readline()))
+        program.stdin.close()
+    return results
+
+
 class Program:
     """One run of `fetch --jobs - --json`, until `finish`."""
 

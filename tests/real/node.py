@@ -2,11 +2,11 @@
 connections; LOG is where it writes down the requests."""
 
 import json
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from checks import Checks, headers_of, lines_of, version_of
+from driving import one_by_one
 
 # More of them a response may not have.
 INTERIM_MAX = 5
@@ -65,25 +65,7 @@ class Cases:
 
     def after(self, seconds):
         """Two requests of one run with a pause between them; the results."""
-        with subprocess.Popen(
-            [self.fetch, "-s", "--json", "--jobs", "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as program:
-            results = []
-            for pause in (None, seconds):
-                if pause:
-                    # Of the program nothing is expected meanwhile.
-                    try:
-                        program.wait(pause)
-                    except subprocess.TimeoutExpired:
-                        pass
-                program.stdin.write(json.dumps({"url": f"{self.base}/who?{seconds}"}) + "\n")
-                program.stdin.flush()
-                results.append(json.loads(program.stdout.readline()))
-            program.stdin.close()
-        return results
+        return one_by_one(self.fetch, {"url": f"{self.base}/who?{seconds}"}, (0, seconds))
 
     def keeping(self):
         """The reused connection is the one that the server saw used again, or there is none."""

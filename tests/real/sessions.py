@@ -18,9 +18,11 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
 from importlib import metadata
+
+from checks import Checks
+from driving import one_by_one
 
 # A value for each kind of byte that servers put into cookies, some of which must be quoted.
 VALUES = {
@@ -127,11 +129,11 @@ async def serve_aiohttp(work):
     await asyncio.Event().wait()
 
 
-class Checks:
+class Sessions(Checks):
     def __init__(self, fetch, work, ports):
+        super().__init__(fetch, "--cacert", f"{work}/ca.pem")
         self.fetch, self.work = fetch, work
         self.port, self.httpbin_port, self.httpd_port = ports
-        self.count = 0
 
     def url(self, path, host="127.0.0.1"):
         return f"http://{host}:{self.port}{path}"
@@ -141,24 +143,7 @@ class Checks:
 
     def run(self, jobs, *options, at_once=1):
         """The results of jobs: one after another, each sees what the last has set."""
-        lines = "".join(json.dumps(job) + "\n" for job in jobs)
-        command = [self.fetch, "-s", "--json", "--ordered", "-c", str(at_once), "--jobs", "-"]
-        command += ["--cacert", f"{self.work}/ca.pem", *options]
-        done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60)
-        if done.stderr:
-            raise AssertionError(done.stderr)
-        results = [json.loads(line) for line in done.stdout.splitlines()]
-        for result in results:
-            if result["error"]:
-                raise AssertionError(f"{result['url']}: {result['error']}")
-        if len(results) != len(jobs):
-            raise AssertionError(f"{len(results)} results of {len(jobs)} jobs")
-        return results
-
-    def equal(self, what, found, expected):
-        if found != expected:
-            raise AssertionError(f"{what}: {found!r:.2000} is not {expected!r:.2000}")
-        self.count += 1
+        return super().run(jobs, "-c", str(at_once), *options)
 
     def seen(self, result):
         """The cookies that the server saw, in one field or none."""
@@ -228,7 +213,6 @@ class Checks:
         self.equal("Python's file", self.seen(self.run(show, "-b", pythons)[0]), VALUES)
         self.equal("its mode", os.stat(ours).st_mode & 0o777, 0o600)
 
-
     def digest_with_httpd(self):
         at = f"http://127.0.0.1:{self.httpd_port}"
         login = {"auth": {"digest": f"{USER}:{PASSWORD}"}}
@@ -260,19 +244,7 @@ class Checks:
             "url": f"http://127.0.0.1:{self.httpd_port}/brief/page",
             "auth": {"digest": f"{USER}:{PASSWORD}"},
         }
-        with subprocess.Popen(
-            [self.fetch, "-s", "--json", "--jobs", "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as program:
-            results = []
-            for pause in (0, 0, 2.5):
-                time.sleep(pause)
-                program.stdin.write(json.dumps(job) + "\n")
-                program.stdin.flush()
-                results.append(json.loads(program.stdout.readline()))
-            program.stdin.close()
+        results = one_by_one(self.fetch, job, (0, 0, 2.5))
         self.outcomes("a stale nonce", results, [(200, 2), (200, 1), (200, 2)])
 
     def basic_with_httpd(self):
@@ -332,7 +304,7 @@ def main():
     elif sys.argv[1] == "passwords":
         write_passwords(sys.argv[2])
     else:
-        checks = Checks(*sys.argv[2:4], [int(port) for port in sys.argv[4:]])
+        checks = Sessions(*sys.argv[2:4], [int(port) for port in sys.argv[4:]])
         checks.session()
         checks.values()
         checks.files()
