@@ -11,7 +11,6 @@ use super::event::FetchId;
 use super::exchange::ExchangeKey;
 use super::fetch::{FetchKey, Outcome, Stage};
 use super::hedge::Twin;
-use super::memory::Flow;
 use super::reading::Focus;
 use super::{Reactor, Timer};
 use crate::detour::ConnectTo;
@@ -265,7 +264,15 @@ impl<N: Net> Reactor<N> {
 }
 
 /// The request on the way that the settings want for it, where it says nothing of its own.
+#[inline]
 pub(super) fn routed(request: Request, settings: &Settings) -> Request {
+    let is_direct = settings.connect_to.is_empty()
+        && settings.proxies.is_empty()
+        && request.parts.route.proxy.is_none();
+    if is_direct { request } else { rerouted(request, settings) }
+}
+
+fn rerouted(request: Request, settings: &Settings) -> Request {
     let request = if settings.connect_to.is_empty() { request } else { led(request, settings) };
     let request = proxied(request, &settings.proxies);
     // Whatever leads over a socket of the file system has no proxy in between.
@@ -392,7 +399,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let connection_key = entry.connection;
-        self.take_exchange(exchange);
+        self.end_exchange(exchange);
         self.close(connection_key, reason);
     }
 }
@@ -401,17 +408,15 @@ impl<N: Net> Reactor<N> {
 impl<N: Net> Reactor<N> {
     /// Counts a limit from the next reading of the clock, where there is such a limit.
     pub(super) fn begin_limit(&mut self, key: FetchKey, limit: Limit) {
-        let Some(fetch) = self.fetches.get_mut(key) else { return };
-        let is_held_up = !matches!(fetch.flow, Flow::Flowing);
-        if is_held_up && matches!(limit, Limit::FirstByte | Limit::Stall) {
-            return;
+        if let Some(fetch) = self.fetches.get_mut(key)
+            && fetch.begin_limit(limit)
+        {
+            self.arm_soon(key);
         }
-        if fetch.allowed(limit, &self.settings).is_none() {
-            return;
-        }
-        if !fetch.deadlines.begin(limit) {
-            return;
-        }
+    }
+
+    /// A fetch has limits that count from the next reading of the clock.
+    pub(super) fn arm_soon(&mut self, key: FetchKey) {
         self.unarmed.push(key);
         if self.unarmed.len() > UNARMED_STALE_MAX + 2 * self.fetches.len() {
             // Somebody submits and cancels, and does not wait.

@@ -141,7 +141,7 @@ impl<N: Net> Reactor<N> {
             return Ok(());
         };
         fetch.stats.wire_bytes += piece.take as u64;
-        fetch.note_progress(self.now, settings);
+        fetch.deadlines.progress(self.now);
         let most = fetch.body_bytes_max(settings);
         if fetch.stats.wire_bytes > coded_bytes_max(most) {
             return Err(too_large(most));

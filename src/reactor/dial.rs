@@ -48,8 +48,8 @@ impl<N: Net> Reactor<N> {
         }
         let wants_new = fetch.stale_retried;
         let (room, route) = (fetch.room, Arc::clone(&fetch.request.parts.route));
-        if is_first {
-            self.begin_limit(key, Limit::Total);
+        if is_first && fetch.begin_limit(Limit::Total) {
+            self.arm_soon(key);
         }
         self.trace_begun(key, is_first);
         // After one idle connection turned out to be dead, others may be: a new one tells.

@@ -192,16 +192,15 @@ impl Exchange {
 
 /// Sending, and the exchange's end.
 impl<N: Net> Reactor<N> {
-    /// Takes an exchange off its connection, which may then carry another or be closed.
-    #[inline]
-    pub(super) fn take_exchange(&mut self, key: ExchangeKey) -> Option<Exchange> {
+    /// An exchange is over, and off its connection, which may then carry another or be closed.
+    pub(super) fn end_exchange(&mut self, key: ExchangeKey) {
         self.give_gathered(key);
-        let exchange = self.exchanges.remove(key)?;
+        let Some(exchange) = self.exchanges.get(key) else { return };
         self.memory.decoding_bytes -= exchange.decoder_bytes();
         if let Some(connection) = self.connections.get_mut(exchange.connection) {
             connection.phase.go(Phase::Open { current: None });
         }
-        Some(exchange)
+        self.exchanges.discard(key);
     }
 
     /// Begins an exchange of a fetch that holds a slot, on an open connection without one.
@@ -231,7 +230,9 @@ impl<N: Net> Reactor<N> {
         connection.served = connection.served.saturating_add(1);
         connection.has_written = false;
         connection.phase.go(Phase::Open { current: Some(key) });
-        self.begin_limit(fetch_key, Limit::Stall);
+        if fetch.begin_limit(Limit::Stall) {
+            self.arm_soon(fetch_key);
+        }
         self.send(key);
     }
 
@@ -291,7 +292,7 @@ impl<N: Net> Reactor<N> {
                 _ => return,
             };
             exchange.sending.go(next);
-            fetch.note_progress(self.now, &self.settings);
+            fetch.deadlines.progress(self.now);
             match exchange.sending {
                 Sending::Done => return self.sent(key),
                 Sending::AwaitingContinue => return self.await_word(key),
@@ -308,7 +309,9 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return };
         let began = std::mem::replace(&mut fetch.phase_began, self.now);
         if !is_answered {
-            self.begin_limit(fetch_key, Limit::FirstByte);
+            if fetch.begin_limit(Limit::FirstByte) {
+                self.arm_soon(fetch_key);
+            }
             if self.has_extras {
                 self.await_late(fetch_key);
             }

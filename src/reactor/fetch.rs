@@ -1,4 +1,4 @@
-//! Floor 2. One fetch: its stage, its deadlines, and what is known of it so far.
+//! Floor 2. One fetch: its stage, and what is known of it so far.
 //!
 //! A fetch is what the user asked for. It survives redirects and retries, and ends exactly once.
 //! In goes what happened to its exchanges; the reactor asks it what limit is next.
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::ConnectionKey;
+use super::deadlines::Deadlines;
 use super::exchange::ExchangeKey;
 use super::hedge::Twin;
 use super::memory::Flow;
@@ -246,12 +247,14 @@ impl Fetch {
         own.unwrap_or(settings.head_bytes_max).min(HEAD_BYTES_CEILING)
     }
 
-    /// Bytes came or went: the `stall` limit counts anew, unless it stands still, for the fetch is
-    /// held up here.
-    pub(crate) fn note_progress(&mut self, now: Moment, settings: &Settings) {
-        if let Some(stall) = self.allowed(Limit::Stall, settings) {
-            self.deadlines.put_off(Limit::Stall, now.after(stall));
+    /// The limit counts from the next reading of the clock, unless the fetch is held up here.
+    /// `true` where it is the first that waits for that.
+    pub(super) fn begin_limit(&mut self, limit: Limit) -> bool {
+        let is_held_up = !matches!(self.flow, Flow::Flowing);
+        if is_held_up && matches!(limit, Limit::FirstByte | Limit::Stall) {
+            return false;
         }
+        self.deadlines.begin(limit)
     }
 
     /// Ends the timing of a phase and begins the next one's.
@@ -287,106 +290,8 @@ impl Fetch {
     }
 }
 
-/// The absolute deadlines of one fetch, by [`Limit`]. Moving one later is one store: the wheel's
-/// entry is compared, and armed anew, when it fires.
-pub(crate) struct Deadlines {
-    at: [Moment; Limit::COUNT],
-    /// Limits that have begun, to be counted from the next reading of the clock: a bit each.
-    pending: u16,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { at: [Moment::NEVER; Limit::COUNT], pending: 0 }
-    }
-}
-
-impl Deadlines {
-    /// The limit counts from the next reading of the clock. `true` where it is the first
-    /// that waits for it.
-    pub(crate) fn begin(&mut self, limit: Limit) -> bool {
-        let first = self.pending == 0;
-        self.pending |= 1 << limit as u16;
-        first
-    }
-
-    pub(crate) fn set(&mut self, limit: Limit, at: Moment) {
-        self.at[limit as usize] = at;
-    }
-
-    /// A limit that runs ends later.
-    pub(crate) fn put_off(&mut self, limit: Limit, at: Moment) {
-        if !self.at[limit as usize].is_never() {
-            self.at[limit as usize] = at;
-        }
-    }
-
-    pub(crate) fn clear(&mut self, limit: Limit) {
-        self.at[limit as usize] = Moment::NEVER;
-        self.pending &= !(1 << limit as u16);
-    }
-
-    /// Sets what has begun, counted from `now`.
-    pub(crate) fn arm(&mut self, now: Moment, allowed: impl Fn(Limit) -> Option<Duration>) {
-        let mut pending = std::mem::take(&mut self.pending);
-        while let Some(limit) = LIMITS.get(pending.trailing_zeros() as usize) {
-            pending &= pending - 1;
-            self.at[*limit as usize] =
-                allowed(*limit).map_or(Moment::NEVER, |allowed| now.after(allowed));
-        }
-    }
-
-    /// The earliest. Where two are equal, the one that ends the whole fetch.
-    pub(crate) fn next(&self) -> (Moment, Limit) {
-        let mut next = (Moment::NEVER, Limit::Total);
-        for limit in LIMITS {
-            let at = self.at[limit as usize];
-            if at < next.0 {
-                next = (at, limit);
-            }
-        }
-        next
-    }
-
-    /// Whether a limit has begun that is not counted yet.
-    #[cfg(debug_assertions)]
-    pub(super) fn is_pending(&self) -> bool {
-        self.pending != 0
-    }
-
-    #[cfg(debug_assertions)]
-    pub(super) fn has(&self, limit: Limit) -> bool {
-        !self.at[limit as usize].is_never()
-    }
-
-    /// When the whole fetch must have ended.
-    pub(crate) fn end(&self) -> Moment {
-        self.at[Limit::Total as usize].min(self.at[Limit::Deadline as usize])
-    }
-
-    /// Whether a limit of the whole fetch has passed, and which.
-    pub(crate) fn whole_is_over(&self, now: Moment) -> Option<Limit> {
-        [Limit::Total, Limit::Deadline].into_iter().find(|limit| self.at[*limit as usize] <= now)
-    }
-}
-
 /// However much a caller allows: places in a head are counted in 32 bits, with room to spare.
 const HEAD_BYTES_CEILING: usize = 16 << 20;
-
-/// Those of a fetch, each at its number; `Idle` is a connection's.
-const LIMITS: [Limit; Limit::COUNT - 1] = [
-    Limit::Total,
-    Limit::Deadline,
-    Limit::Queue,
-    Limit::Dns,
-    Limit::Connect,
-    Limit::Proxy,
-    Limit::Tls,
-    Limit::Continue,
-    Limit::FirstByte,
-    Limit::Stall,
-    Limit::Backoff,
-];
 
 /// Those that begin anew with each attempt.
 const ATTEMPT_LIMITS: [Limit; 7] = [
@@ -398,29 +303,3 @@ const ATTEMPT_LIMITS: [Limit; 7] = [
     Limit::FirstByte,
     Limit::Stall,
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_limit_has_its_number() {
-        assert!(LIMITS.iter().enumerate().all(|(number, limit)| *limit as usize == number));
-    }
-
-    #[test]
-    fn a_limit_counts_from_the_reading_of_the_clock_after_it_began() {
-        let mut deadlines = Deadlines::default();
-        assert!(deadlines.begin(Limit::Total));
-        assert!(!deadlines.begin(Limit::Connect));
-        assert_eq!(deadlines.next().0, Moment::NEVER);
-        let second = Duration::from_secs(1);
-        deadlines.arm(Moment::from_micros(5), |limit| (limit == Limit::Total).then_some(second));
-        assert_eq!(deadlines.next(), (Moment::from_micros(1_000_005), Limit::Total));
-        deadlines.set(Limit::Stall, Moment::from_micros(9));
-        assert_eq!(deadlines.next(), (Moment::from_micros(9), Limit::Stall));
-        deadlines.clear(Limit::Stall);
-        assert_eq!(deadlines.whole_is_over(Moment::from_micros(1_000_004)), None);
-        assert_eq!(deadlines.whole_is_over(Moment::from_micros(1_000_005)), Some(Limit::Total));
-    }
-}

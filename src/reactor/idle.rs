@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::{Reactor, Timer};
 use crate::error::Limit;
+use crate::kit::wheel::Wheel;
 use crate::net::{Net, Readiness};
 use crate::wire::http1::reuse::CloseReason;
 
@@ -57,7 +58,7 @@ impl<N: Net> Reactor<N> {
             return self.close(key, CloseReason::IdleCap);
         };
         connection.idle = Some(idle);
-        self.watch_deadline(key);
+        connection.watch_deadline(key, &mut self.wheel);
         self.trace_kept(key);
         self.offer(room);
         if self.pool.idle_connections() > self.settings.idle_connections_max {
@@ -74,23 +75,10 @@ impl<N: Net> Reactor<N> {
         oldest.is_some()
     }
 
-    /// Has the wheel look at the connection no later than at its deadline. An entry that is
-    /// there already is only moved where it would fire too late.
+    /// Has the wheel look at the connection no later than at its deadline.
     pub(super) fn watch_deadline(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.deadline.is_never() {
-            return;
-        }
-        match connection.timer {
-            None => {
-                let timer = self.wheel.insert(connection.deadline, Timer::Connection(key));
-                connection.timer = Some(timer);
-            }
-            Some(timer) => {
-                if self.wheel.deadline(timer).is_some_and(|at| at > connection.deadline) {
-                    self.wheel.rearm(timer, connection.deadline);
-                }
-            }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.watch_deadline(key, &mut self.wheel);
         }
     }
 
@@ -114,10 +102,27 @@ impl<N: Net> Reactor<N> {
         }
         let mut reason = CloseReason::IdleTimeout;
         if let Phase::Open { current: Some(drained) } = connection.phase {
-            self.take_exchange(drained);
+            self.end_exchange(drained);
             reason = CloseReason::RestTooLong;
         }
         self.close(key, reason);
+    }
+}
+
+impl<S> Connection<S> {
+    /// An entry that is in the wheel already is only moved where it would fire too late.
+    fn watch_deadline(&mut self, key: ConnectionKey, wheel: &mut Wheel<Timer>) {
+        if self.deadline.is_never() {
+            return;
+        }
+        match self.timer {
+            None => self.timer = Some(wheel.insert(self.deadline, Timer::Connection(key))),
+            Some(timer) => {
+                if wheel.deadline(timer).is_some_and(|at| at > self.deadline) {
+                    wheel.rearm(timer, self.deadline);
+                }
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod attempt;
 #[cfg(debug_assertions)]
 mod audit;
 mod connection;
+mod deadlines;
 mod decoding;
 mod dial;
 pub(crate) mod event;

@@ -137,7 +137,7 @@ impl<N: Net> Reactor<N> {
             if got_on
                 && let Some(fetch) = self.fetch_of(key).and_then(|key| self.fetches.get_mut(key))
             {
-                fetch.note_progress(self.now, &self.settings);
+                fetch.deadlines.progress(self.now);
             }
             self.send(exchange);
         }
@@ -205,10 +205,8 @@ impl<N: Net> Reactor<N> {
                 }
                 if !drained {
                     self.queue(key);
-                } else if let Some(exchange) = self.unsent_exchange(key) {
-                    self.found_silent(exchange);
-                } else if self.connections.get(key).is_some_and(Connection::idles_in_a_record) {
-                    self.close(key, CloseReason::IdleReadable);
+                } else if self.focus.is_none() {
+                    self.read_nothing_to_tell(key);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -220,6 +218,15 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Err(error) => self.ended(key, Ending::Io(error)),
+        }
+    }
+
+    /// A socket was drained, and what it gave was nothing but TLS's own.
+    fn read_nothing_to_tell(&mut self, key: ConnectionKey) {
+        if let Some(exchange) = self.unsent_exchange(key) {
+            self.found_silent(exchange);
+        } else if self.connections.get(key).is_some_and(Connection::idles_in_a_record) {
+            self.close(key, CloseReason::IdleReadable);
         }
     }
 

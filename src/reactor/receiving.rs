@@ -76,7 +76,7 @@ impl<N: Net> Reactor<N> {
             fetch.stats.timings.first_byte = fetch.lap(self.now);
             fetch.deadlines.clear(Limit::FirstByte);
         }
-        fetch.note_progress(self.now, &self.settings);
+        fetch.deadlines.progress(self.now);
         let bytes_max = fetch.head_bytes_max(&self.settings);
         let Some(connection) = self.connections.get(focus.connection) else { return Step::Worked };
         let bytes = focus.bytes(&self.read_buffer, connection);
@@ -259,7 +259,7 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return Step::Worked };
         fetch.stats.wire_bytes += take as u64;
         fetch.stats.body_bytes += take as u64;
-        fetch.note_progress(self.now, &self.settings);
+        fetch.deadlines.progress(self.now);
         let body_bytes_max = fetch.body_bytes_max(&self.settings);
         if fetch.stats.wire_bytes > body_bytes_max {
             self.fail_exchange(key, too_large(body_bytes_max));
@@ -292,7 +292,7 @@ impl<N: Net> Reactor<N> {
         if done {
             exchange.receiving.go(Receiving::Done);
         } else if exchange.drained_bytes > DRAIN_BYTES_MAX {
-            self.take_exchange(key);
+            self.end_exchange(key);
             return self.close(focus.connection, CloseReason::RestTooLong);
         }
         self.focus = Some(focus);
@@ -300,12 +300,9 @@ impl<N: Net> Reactor<N> {
 
     /// Both the response and its fetch are complete.
     fn finish(&mut self, key: ExchangeKey, focus: Focus) {
-        let Some(exchange) = self.take_exchange(key) else { return };
-        let connection_key = exchange.connection;
-        if let Some(fetch) = exchange.fetch {
-            self.trace_body(fetch, connection_key);
-        }
-        let Some(connection) = self.connections.get_mut(connection_key) else { return };
+        let Some(exchange) = self.exchanges.get(key) else { return };
+        let (fetch, connection_key) = (exchange.fetch, exchange.connection);
+        let Some(connection) = self.connections.get(connection_key) else { return };
         let verdict = match exchange.facts {
             Some(facts) => reuse::verdict(&Facts {
                 sending_done: matches!(exchange.sending, Sending::Done) && connection.is_flushed(),
@@ -316,12 +313,16 @@ impl<N: Net> Reactor<N> {
             }),
             None => Err(CloseReason::ResponseUnfinished),
         };
+        self.end_exchange(key);
+        if let Some(fetch) = fetch {
+            self.trace_body(fetch, connection_key);
+        }
         self.keep(Focus { at: focus.end, ..focus });
         match verdict {
             Ok(()) => self.settle(connection_key),
             Err(reason) => self.close(connection_key, reason),
         }
-        if let Some(fetch) = exchange.fetch {
+        if let Some(fetch) = fetch {
             self.end(fetch, Outcome::Complete);
         }
     }
@@ -387,8 +388,10 @@ impl<N: Net> Reactor<N> {
 
     /// The exchange is over without a whole response, and so is its connection.
     pub(super) fn fail_exchange(&mut self, key: ExchangeKey, error: Error) {
-        let Some(exchange) = self.take_exchange(key) else { return };
-        let Some(connection) = self.connections.get(exchange.connection) else { return };
+        let Some(exchange) = self.exchanges.get(key) else { return };
+        let (fetch, connection_key, phase) =
+            (exchange.fetch, exchange.connection, exchange.phase());
+        let Some(connection) = self.connections.get(connection_key) else { return };
         let has_broken = matches!(error.kind(), Kind::Closed | Kind::Io);
         let (tried, reason) = if exchange.is_unsent(connection) {
             (Sent::Nothing, CloseReason::IdleReadable)
@@ -397,9 +400,10 @@ impl<N: Net> Reactor<N> {
         } else {
             (Sent::Maybe, CloseReason::Failed)
         };
-        self.close(exchange.connection, reason);
-        if let Some(fetch) = exchange.fetch {
-            self.attempt_failed(fetch, error.at(exchange.phase()), tried);
+        self.end_exchange(key);
+        self.close(connection_key, reason);
+        if let Some(fetch) = fetch {
+            self.attempt_failed(fetch, error.at(phase), tried);
         }
     }
 
@@ -416,7 +420,7 @@ impl<N: Net> Reactor<N> {
         let is_flushed = self.connections.get(connection_key).is_some_and(Connection::is_flushed);
         let is_sent = matches!(exchange.sending, Sending::Done) && is_flushed;
         if !is_sent || left > DRAIN_BYTES_MAX as u64 {
-            self.take_exchange(key);
+            self.end_exchange(key);
             let reason =
                 if is_sent { CloseReason::RestTooLong } else { CloseReason::RequestUnfinished };
             return self.close(connection_key, reason);

@@ -51,21 +51,18 @@ impl Facts {
 /// `Ok` where both halves are done, nobody asked to close, and nothing arrived that no request
 /// asked for. Where several reasons hold, the one that explains the others is named.
 pub(crate) fn verdict(facts: &Facts) -> Result<(), CloseReason> {
-    let reasons = [
-        (!facts.receiving_done, CloseReason::ResponseUnfinished),
-        (!facts.sending_done, CloseReason::RequestUnfinished),
-        (facts.until_close, CloseReason::BodyUntilClose),
-        (facts.close_asked_by_us, CloseReason::AskedByUs),
-        (facts.close_asked_by_server, CloseReason::AskedByServer),
-        (facts.http10_without_keep_alive, CloseReason::Http10),
-        (facts.spoke_early, CloseReason::SpokeEarly),
-        (facts.leftover > 0, CloseReason::Surplus),
-        (facts.read_closed, CloseReason::ClosedByServer),
-    ];
-    match reasons.iter().find(|(holds, _)| *holds) {
-        Some((_, reason)) => Err(*reason),
-        None => Ok(()),
-    }
+    Err(match *facts {
+        Facts { receiving_done: false, .. } => CloseReason::ResponseUnfinished,
+        Facts { sending_done: false, .. } => CloseReason::RequestUnfinished,
+        Facts { until_close: true, .. } => CloseReason::BodyUntilClose,
+        Facts { close_asked_by_us: true, .. } => CloseReason::AskedByUs,
+        Facts { close_asked_by_server: true, .. } => CloseReason::AskedByServer,
+        Facts { http10_without_keep_alive: true, .. } => CloseReason::Http10,
+        Facts { spoke_early: true, .. } => CloseReason::SpokeEarly,
+        Facts { leftover: 1.., .. } => CloseReason::Surplus,
+        Facts { read_closed: true, .. } => CloseReason::ClosedByServer,
+        _ => return Ok(()),
+    })
 }
 
 #[cfg(test)]
