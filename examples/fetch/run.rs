@@ -106,7 +106,7 @@ impl<N: Telling> Run<N> {
         let desk = Desk {
             slots: Slab::new(),
             output: Output::new(outlet, plan.ordered.then_some(concurrency.saturating_mul(4))),
-            summary: Summary::new(plan.fail)?,
+            summary: Summary::new(plan.fail, !plan.silent)?,
             progress: Progress::new(plan.silent, source.expected(), busy_terminal, now),
             ledger,
             report,

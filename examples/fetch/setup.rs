@@ -4,7 +4,7 @@
 //! Everything that can be found wrong before the first fetch is found here, and said in one line.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -198,7 +198,10 @@ fn leave_descriptors(settings: &mut Settings, descriptors_max: usize) {
 
 /// The soft limit on open files, where the system tells it in a file; else what all have.
 fn descriptors_max() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    // The kernel gives all of it at once; it does not say beforehand how long it is.
+    let mut text = [0; LIMITS_BYTES_MAX];
+    let read = File::open("/proc/self/limits").and_then(|mut file| file.read(&mut text));
+    let limits = String::from_utf8_lossy(&text[..read.unwrap_or(0)]);
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(DESCRIPTORS_USUAL)
@@ -311,6 +314,8 @@ fn body_of(data: String, args: &Args) -> Result<Body, String> {
 /// Standard streams, polls, signals, name servers and input.
 const DESCRIPTORS_RESERVED: usize = 24;
 const DESCRIPTORS_USUAL: usize = 256;
+/// More than twice what Linux writes there.
+const LIMITS_BYTES_MAX: usize = 4 << 10;
 const CERTIFICATE: &str = "CERTIFICATE";
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 

@@ -17,18 +17,19 @@ pub(crate) struct Summary {
     statuses: BTreeMap<u16, u64>,
     errors: BTreeMap<&'static str, u64>,
     bytes: u64,
-    /// By phase, in the order of [`phases`]; those that took place.
+    /// By phase, in the order of [`phases`]; none where nobody asks.
     spans: Vec<(&'static str, Histogram<u64>)>,
     /// Whether a status of 400 or more is a failure.
     fail: bool,
 }
 
 impl Summary {
-    /// `fail`: a status of 400 or more is a failure.
-    pub(crate) fn new(fail: bool) -> Result<Self, String> {
+    /// `fail`: a status of 400 or more is a failure. `timed`: how long everything took is asked
+    /// for.
+    pub(crate) fn new(fail: bool, timed: bool) -> Result<Self, String> {
         // Microseconds, two digits exact; they grow with what is counted.
         let mut spans = Vec::new();
-        for (name, _) in phases(&Stats::default()) {
+        for (name, _) in phases(&Stats::default()).into_iter().filter(|_| timed) {
             spans.push((name, Histogram::new(2).map_err(|error| format!("histograms: {error}"))?));
         }
         Ok(Self {
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_phases_that_took_place() {
-        let mut summary = Summary::new(true).unwrap();
+        let mut summary = Summary::new(true, true).unwrap();
         let answer = |status| Answer { status, ..Answer::default() };
         for number in 1..=100 {
             let mut stats = Stats::default();
