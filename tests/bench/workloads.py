@@ -206,7 +206,7 @@ def all_of(is_quick):
             counts_instructions=True, words={"latency": 1},
         ),
         Workload(
-            "W3", "W3: 10,000 connections, each answer after 20 ms", 10_000, 60_000,
+            "W3", "W3: 10,000 connections, each answer after 20 ms", 10_000, 150_000,
             [*floors(), *whippet(), WRK, peer("hyper", 1), peer("reqwest", 0.7),
              peer("miohttpc", 1), Client("libcurl", libcurl(), 0.1),
              *slow_ones(3, "aiohttp-uvloop", "undici")],
