@@ -69,7 +69,8 @@ fn a_form_of_several_parts_arrives_whole_also_where_it_is_sent_again() {
         )
         .file("nothing", &empty)
         .unwrap()
-        .part("raw", Part::bytes([0, 1, 255]));
+        .part("raw", Part::bytes([0, 1, 255]))
+        .part("value", Part::content_of(&path).unwrap());
     let request = post(&origin).header("Content-Type", "text/x").unwrap().multipart(form);
     let answer = Client::new().unwrap().fetch(request).unwrap();
     let requests = origin.requests();
@@ -94,10 +95,12 @@ fn a_form_of_several_parts_arrives_whole_also_where_it_is_sent_again() {
                 Vec::new(),
             ),
             (format!("{disposition}\"raw\""), vec![0, 1, 255]),
+            (format!("{disposition}\"value\""), long.clone()),
         ];
         assert!(parts(seen) == expected, "{:?}", parts(seen).iter().map(|(head, _)| head));
     }
     assert!(Part::file(std::env::temp_dir()).is_err(), "a folder is no file");
+    assert!(Part::content_of(std::env::temp_dir()).is_err(), "nor is it a file's content");
     for path in [path, empty] {
         std::fs::remove_file(path).unwrap();
     }
