@@ -12,13 +12,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output};
+use std::process::Output;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::program;
+use support::program::Running;
 
 #[test]
 fn one_url_prints_its_body() {
@@ -353,53 +353,6 @@ fn every_endpoint_of_the_demo_ends_as_it_was_built() {
         let results = if more.is_empty() { 0 } else { 108 };
         assert_eq!(records(&done.stdout).len(), results);
     }
-}
-
-/// A run that lasts; killed when the test ends, or hangs.
-struct Running {
-    child: Child,
-    watchdog: Option<mpsc::Sender<()>>,
-}
-
-impl Running {
-    fn start(args: &[&str]) -> Self {
-        let child = program::fetch(args).spawn().unwrap();
-        let (watchdog, ended) = mpsc::channel();
-        let id = child.id();
-        thread::spawn(move || {
-            if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                signal(id, "-KILL");
-            }
-        });
-        Self { child, watchdog: Some(watchdog) }
-    }
-
-    fn stdout(&mut self) -> BufReader<std::process::ChildStdout> {
-        BufReader::new(self.child.stdout.take().unwrap())
-    }
-
-    fn interrupt(&self) {
-        signal(self.child.id(), "-INT");
-    }
-
-    /// Its exit status, and what it said on standard error.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.watchdog = None;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn signal(id: u32, signal: &str) {
-    Command::new("kill").args([signal, &id.to_string()]).status().unwrap();
 }
 
 fn run(args: &[&str], input: &str) -> Output {

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use support::{Origin, Seen, ok, redirect};
+use support::{Origin, ok, redirect};
 use whippet::{Client, Multipart, Part, Request};
 
 fn post(origin: &Origin) -> Request {
@@ -15,25 +15,6 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = std::env::temp_dir().join(format!("whippet-{name}-{}", std::process::id()));
     std::fs::write(&path, bytes).unwrap();
     path
-}
-
-/// Head and content of each part, by the boundary that the Content-Type names.
-fn parts(seen: &Seen) -> Vec<(String, Vec<u8>)> {
-    let content_type = seen.header("content-type").unwrap();
-    let boundary = content_type.strip_prefix("multipart/form-data; boundary=").unwrap();
-    let mark = format!("\r\n--{boundary}");
-    let whole = [b"\r\n", seen.body.as_slice()].concat();
-    let mut parts = Vec::new();
-    let mut rest = whole.strip_prefix(mark.as_bytes()).unwrap();
-    while let Some(part) = rest.strip_prefix(b"\r\n") {
-        let find = |what: &[u8]| part.windows(what.len()).position(|at| at == what).unwrap();
-        let (blank, end) = (find(b"\r\n\r\n"), find(mark.as_bytes()));
-        let head = String::from_utf8(part[..blank].to_vec()).unwrap();
-        parts.push((head, part[blank + 4..end].to_vec()));
-        rest = &part[end + mark.len()..];
-    }
-    assert_eq!(rest, b"--\r\n");
-    parts
 }
 
 #[test]
@@ -69,7 +50,8 @@ fn a_form_of_several_parts_arrives_whole_also_where_it_is_sent_again() {
         )
         .file("nothing", &empty)
         .unwrap()
-        .part("raw", Part::bytes([0, 1, 255]));
+        .part("raw", Part::bytes([0, 1, 255]))
+        .part("value", Part::content_of(&path).unwrap());
     let request = post(&origin).header("Content-Type", "text/x").unwrap().multipart(form);
     let answer = Client::new().unwrap().fetch(request).unwrap();
     let requests = origin.requests();
@@ -94,10 +76,12 @@ fn a_form_of_several_parts_arrives_whole_also_where_it_is_sent_again() {
                 Vec::new(),
             ),
             (format!("{disposition}\"raw\""), vec![0, 1, 255]),
+            (format!("{disposition}\"value\""), long.clone()),
         ];
-        assert!(parts(seen) == expected, "{:?}", parts(seen).iter().map(|(head, _)| head));
+        assert!(seen.parts() == expected, "{:?}", seen.parts().iter().map(|(head, _)| head));
     }
     assert!(Part::file(std::env::temp_dir()).is_err(), "a folder is no file");
+    assert!(Part::content_of(std::env::temp_dir()).is_err(), "nor is it a file's content");
     for path in [path, empty] {
         std::fs::remove_file(path).unwrap();
     }

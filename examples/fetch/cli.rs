@@ -1,7 +1,10 @@
 //! The command line: its options, and what may stand beside what.
 //!
 //! Names and short forms follow curl's where curl has them; where two names are usual, both are
-//! taken. A line that cannot be used becomes one line on standard error.
+//! taken. A line that cannot be used becomes one line on standard error. [`sent`] has the options
+//! that say what requests carry.
+
+pub(crate) mod sent;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -11,6 +14,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 use whippet::{ConnectTo, Hedge, Rate, Resolve};
 
+use self::sent::Sent;
 use super::USAGE_EXIT;
 use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
@@ -72,16 +76,15 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_follow: bool,
 
-    /// The method [default: GET, or POST where there is a body]
+    /// The method [default: GET, or POST where there is a body, PUT for a file]
     #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = values::method,
           conflicts_with = "head")]
     pub(crate) method: Option<String>,
     /// A header to send; may be given again
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = values::header)]
     pub(crate) headers: Vec<Header>,
-    /// The body: text, or @FILE
-    #[arg(short, long, value_name = "TEXT|@FILE", conflicts_with = "head")]
-    pub(crate) data: Option<String>,
+    #[command(flatten)]
+    pub(crate) sent: Sent,
     /// Ask for the head only (method HEAD)
     #[arg(short = 'I', long)]
     pub(crate) head: bool,
@@ -271,8 +274,8 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see fetch --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-const SECRET_OPTIONS: [&str; 6] =
-    ["--header", "--user", "--bearer", "--data", "--cookie", "--proxy"];
+const SECRET_OPTIONS: [&str; 7] =
+    ["--header", "--user", "--bearer", "--data", "--form", "--cookie", "--proxy"];
 
 #[cfg(test)]
 mod tests {
@@ -331,6 +334,18 @@ mod tests {
             ("--digest --bearer t u", "--bearer"),
             ("-n --netrc-file f u", "--netrc"),
             ("-b a=\u{7} u", "--cookie"),
+            ("-F nothing u", "--form"),
+            ("--form-string nothing u", "--form-string"),
+            ("-F a=b;c u", "--form"),
+            ("-F a=b -d c u", "--data"),
+            ("-F a=b --data-urlencode c u", "--data-urlencode"),
+            ("-F a=b -I u", "--head"),
+            ("--form-string a=b -I u", "--head"),
+            ("--data-urlencode c -I u", "--head"),
+            ("-T f -I u", "--head"),
+            ("-T f -d c u", "--data"),
+            ("-T f -F a=b u", "--form"),
+            ("--expect100-timeout soon u", "--expect100-timeout"),
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");
@@ -348,6 +363,9 @@ mod tests {
             "--bearer canary\u{7} u",
             "-x http://user:canary@h:x u",
             "-b a=canary\u{7} u",
+            "-F canary u",
+            "-F a=canary;type=canary u",
+            "--form-string canary u",
         ] {
             let line = parse(words).err().unwrap();
             assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");

@@ -122,6 +122,14 @@ impl Desk {
         self.finish(slot, None, &[], &Stats::default(), Some(failure));
     }
 
+    /// Ends a job whose fetch was cancelled for this reason.
+    pub(crate) fn give_up(&mut self, id: FetchId, failure: &Failure) {
+        let found = self.slots.iter().find(|(_, slot)| slot.fetch == Some(id));
+        if let Some(slot) = found.map(|(key, _)| key).and_then(|key| self.slots.try_remove(key)) {
+            self.refuse(&slot, failure);
+        }
+    }
+
     /// Ends a job because of an interrupt.
     pub(crate) fn cancel(&mut self, slot: &Slot) {
         let failure =

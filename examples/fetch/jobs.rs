@@ -3,12 +3,15 @@
 //! The command line's options are the defaults; what a job says itself wins. A field that is not
 //! known is refused, so that a typing error is never silence.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use whippet::url::Url;
 use whippet::{Body, Error, Kind, Phase, Proxy, Request, Resolve};
 
+use super::contents::Contents;
 use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 
 /// What jobs are made with, out of the command line. Limits, redirects, retries and TLS are the
@@ -17,7 +20,9 @@ use super::values::{self, Header, ProxyChoice, Seconds, Userinfo};
 pub(crate) struct Defaults {
     pub(crate) method: Option<String>,
     pub(crate) headers: Vec<Header>,
-    pub(crate) body: Option<Body>,
+    pub(crate) contents: Option<Contents>,
+    /// Whether a body waits for the server's word.
+    pub(crate) expect_continue: bool,
     pub(crate) auth: Option<Auth>,
     /// The login in a URL answers a Digest challenge, and is not sent as it is.
     pub(crate) digest: bool,
@@ -108,7 +113,7 @@ struct Spec {
     proxy: Option<ProxyChoice>,
     auth: Option<Auth>,
     cookies: Option<bool>,
-    expect_continue: bool,
+    expect_continue: Option<bool>,
 }
 
 impl Spec {
@@ -163,8 +168,8 @@ impl Spec {
             }
             "auth" => self.auth = Some(auth(&value)?),
             "expect_continue" => {
-                let expects = value.as_bool();
-                self.expect_continue = expects.ok_or("expect_continue is not true or false")?;
+                let expects = value.as_bool().ok_or("expect_continue is not true or false")?;
+                self.expect_continue = Some(expects);
             }
             "cookies" => {
                 self.cookies = Some(value.as_bool().ok_or("cookies is not true or false")?);
@@ -180,10 +185,13 @@ impl Spec {
     }
 
     fn request(&self, defaults: &Defaults) -> Result<Request, Error> {
-        let body = self.body.as_ref().or(defaults.body.as_ref());
+        // The command line's are not for a job with a body of its own.
+        let contents = defaults.contents.as_ref().filter(|_| self.body.is_none());
+        let usual = if self.body.is_some() { "POST" } else { "GET" };
         let method = self.method.as_ref().or(defaults.method.as_ref());
-        let method = method.map_or(if body.is_some() { "POST" } else { "GET" }, String::as_str);
+        let method = method.map_or(contents.map_or(usual, Contents::method), String::as_str);
         let url = self.url.as_deref().unwrap_or_default();
+        let url = &*contents.map_or(Cow::Borrowed(url), |contents| contents.complete(url));
         let gives = self.gives("authorization");
         let is_in_url = defaults.digest && self.auth.is_none() && !gives;
         let in_url = is_in_url.then(|| login_in_url(url)).flatten().map(Auth::Digest);
@@ -193,24 +201,28 @@ impl Spec {
             Some(parsed) => Request::for_url(method, parsed)?,
             None => Request::new(method, url)?,
         };
+        let sent = |name: &str, value| {
+            contents.map_or(Cow::Borrowed(value), |contents| contents.value(name, value))
+        };
         for (name, value) in &self.headers {
-            request = request.header(name, value)?;
+            request = request.header(name, &*sent(name, value))?;
         }
         request = authorized(request, own)?;
         for (name, value) in &defaults.headers {
             let from_url = is_authorization(name) && request.header_value(name).is_some();
             let is_said = from_url || (own.is_some() && is_authorization(name));
             if !is_said && !self.gives(name) {
-                request = request.header(name, value)?;
+                request = request.header(name, &*sent(name, value))?;
             }
         }
         request = authorized(request, defaults.auth.as_ref().filter(|_| own.is_none()))?;
-        if self.body.is_none() && body.is_some() && request.header_value("content-type").is_none() {
-            // As curl's -d has it.
-            request = request.header("Content-Type", "application/x-www-form-urlencoded")?;
+        if let (Some(content_type), None) =
+            (contents.and_then(Contents::content_type), request.header_value("content-type"))
+        {
+            request = request.header("Content-Type", &*content_type)?;
         }
-        if let Some(body) = body {
-            request = request.body(body.clone());
+        if let Some(body) = self.body.clone().or_else(|| contents.map(Contents::body)) {
+            request = request.body(body);
         }
         self.limited(request, defaults)
     }
@@ -228,7 +240,7 @@ impl Spec {
         if let Some(decode) = self.decode {
             request = request.decode(decode);
         }
-        if self.expect_continue {
+        if self.expect_continue.unwrap_or(defaults.expect_continue) {
             request = request.expect_continue(true);
         }
         if let Some(retries) = self.retries {

@@ -6,9 +6,10 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `cli`, `values` | the command line and what its values may be |
-//! | `setup`, `sockets` | the reactor's settings and the jobs' defaults, out of the command line |
-//! | `lines`, `stdio`, `source`, `jobs` | bytes in, lines, jobs, requests |
+//! | `cli`, `fields`, `values` | the command line and what its values may be |
+//! | `setup`, `sending`, `sockets` | the reactor's settings and the jobs' defaults, out of the command line |
+//! | `lines`, `stdio`, `source`, `jobs`, `contents` | bytes in, lines, jobs, requests |
+//! | `upload` | standard input as the body of a request |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
 //! | `record`, `output` | results as text, and their way out |
 //! | `files`, `part` | bodies in files: where they go, and how they get there |
@@ -19,9 +20,11 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod contents;
 mod cookies;
 mod demo;
 mod desk;
+mod fields;
 mod files;
 mod jobs;
 mod lines;
@@ -32,12 +35,14 @@ mod progress;
 mod record;
 mod report;
 mod run;
+mod sending;
 mod setup;
 mod signals;
 mod sockets;
 mod source;
 mod stdio;
 mod summary;
+mod upload;
 mod values;
 mod verbose;
 

@@ -1,9 +1,9 @@
 //! The loop: jobs in, turns of the reactor, results out, until there is nothing left.
 //!
 //! The reactor nests in a poll of the program's own, beside the signal pipe and whichever of
-//! standard input and output can be polled. While neither of those two is waited for, the reactor
-//! sleeps by itself, which saves a system call a turn; an interrupt ends that sleep too, and the
-//! outer poll is looked at now and then.
+//! standard input, standard output and the pipe that a body comes through can be polled. While none
+//! of those is waited for, the reactor sleeps by itself, which saves a system call a turn; an
+//! interrupt ends that sleep too, and the outer poll is looked at now and then.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,10 +13,12 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use whippet::net::Net;
-use whippet::{Error, Reactor, Request, Settings};
+use whippet::{Error, Event, Kind, Phase, Reactor, Request, Settings};
 
+use super::contents::Contents;
 use super::cookies::Cookies;
 use super::desk::{Desk, Slot, Verdict};
+use super::jobs::Failure;
 use super::output::{BACKLOG_BYTES_MAX, Closed, Output};
 use super::progress::Progress;
 use super::report::Report;
@@ -26,6 +28,7 @@ use super::source;
 use super::source::{Item, Next, Source};
 use super::stdio::Outlet;
 use super::summary::Summary;
+use super::upload::Upload;
 use super::verbose::Telling;
 
 /// How a run ended.
@@ -43,6 +46,8 @@ pub(crate) struct Run<N: Net> {
     events: Events,
     interrupt: Interrupt,
     source: Source,
+    /// What is read while it is sent.
+    upload: Option<Upload>,
     /// A job that the reactor had no room for.
     held: Option<(Request, Slot)>,
     feeding: Feeding,
@@ -81,6 +86,8 @@ impl<N: Telling> Run<N> {
         let interrupt = Interrupt::new(poll.registry(), SIGNAL).map_err(open)?;
         let concurrency = plan.settings.concurrency;
         let report = plan.report.map(|path| Report::new(&path, now)).transpose()?.map(Box::new);
+        let pipe = plan.defaults.contents.as_ref().and_then(Contents::pipe);
+        let upload = pipe.map(|path| Upload::open(path, poll.registry(), BODY)).transpose()?;
         let (source, ledger) = match plan.way {
             Way::Urls(urls) => (Source::of_urls(urls, plan.defaults), None),
             Way::Lines(path, format) => {
@@ -101,8 +108,9 @@ impl<N: Telling> Run<N> {
             .map_err(open)?;
         let outlet = Outlet::open(poll.registry(), STDOUT)
             .map_err(|error| format!("standard output: {error}"))?;
+        let is_typed = source.is_typed() || upload.as_ref().is_some_and(Upload::is_typed);
         let busy_terminal = (plan.print == Print::Body && io::stdout().is_terminal())
-            || (source.is_typed() && io::stdin().is_terminal());
+            || (is_typed && io::stdin().is_terminal());
         let desk = Desk {
             slots: Slab::new(),
             output: Output::new(outlet, plan.ordered.then_some(concurrency.saturating_mul(4))),
@@ -124,6 +132,7 @@ impl<N: Telling> Run<N> {
             events: Events::with_capacity(8),
             interrupt,
             source,
+            upload,
             held: None,
             feeding: Feeding::Spent,
             desk,
@@ -154,6 +163,7 @@ impl<N: Telling> Run<N> {
             }
             self.desk.now = clock();
             let is_quiet = self.drain() == 0;
+            self.send();
             self.tell();
             if self.interrupt.was_received() && !self.interrupted {
                 self.stop();
@@ -245,6 +255,7 @@ impl<N: Telling> Run<N> {
         let now = self.desk.now;
         let mut patience = Some(LOOK_EVERY);
         let is_watching = self.desk.output.is_blocked()
+            || self.upload.as_ref().is_some_and(Upload::is_blocked)
             || (self.source.is_blocked() && self.has_room() && self.feeding != Feeding::Over);
         if is_watching {
             let deadline = self.reactor.next_deadline();
@@ -278,6 +289,7 @@ impl<N: Telling> Run<N> {
         for event in &self.events {
             match event.token() {
                 STDIN => self.source.set_ready(),
+                BODY => self.upload.iter_mut().for_each(Upload::set_ready),
                 STDOUT if event.is_error() || event.is_write_closed() => {
                     self.desk.output.set_closed();
                 }
@@ -295,6 +307,9 @@ impl<N: Telling> Run<N> {
         let mut events = 0;
         while let Some(event) = self.reactor.next_event() {
             events += 1;
+            if let (Event::Writable { id, .. }, Some(upload)) = (&event, &mut self.upload) {
+                upload.ask(*id);
+            }
             match self.desk.receive(event) {
                 Verdict::GoOn => {}
                 Verdict::Pause(id) => {
@@ -307,6 +322,15 @@ impl<N: Telling> Run<N> {
             }
         }
         events
+    }
+
+    /// Sends on what is read while it is sent.
+    fn send(&mut self) {
+        let Some(upload) = &mut self.upload else { return };
+        if let Err((id, error)) = upload.give(&mut self.reactor, self.poll.registry()) {
+            self.reactor.cancel(id);
+            self.desk.give_up(id, &Failure::new(Kind::Io, Phase::Send, error));
+        }
     }
 
     /// Prints what the reactor tells of its steps.
@@ -403,6 +427,7 @@ const REACTOR: Token = Token(0);
 const SIGNAL: Token = Token(1);
 const STDIN: Token = Token(2);
 const STDOUT: Token = Token(3);
+const BODY: Token = Token(4);
 
 /// How often the outer poll is looked at while only the reactor is waited for: an interrupt that
 /// comes in between looking and sleeping waits no longer than this.

@@ -5,20 +5,21 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whippet::{Body, Circuit, Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
+use whippet::{Circuit, Limit, Netrc, Proxies, Roots, Settings, TlsSettings};
 
 use super::cli::Args;
 use super::cookies::Cookies;
 use super::demo::Demo;
 use super::files::Files;
 use super::jobs::{Auth, Defaults};
+use super::sending::{Stdin, contents_of};
 use super::sockets::{demanding, sockets_of};
-use super::source::{Format, name_of};
+use super::source::Format;
 use super::values::{Cookie, ProxyChoice, Seconds, Secret};
 
 /// What a run is made of.
@@ -76,7 +77,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let mut settings = settings_of(&args)?;
     let tls_files = tls_files(&args);
     let cookies = cookies_of(&mut args);
-    let defaults = defaults_of(&mut args, print == Print::Json { bodies: true })?;
+    let defaults = defaults_of(&mut args, is_single, print == Print::Json { bodies: true })?;
     if files.is_some() {
         leave_descriptors(&mut settings, descriptors_max());
     }
@@ -146,6 +147,14 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     }
     if let Some(Seconds(connect)) = args.connect_timeout {
         settings.timeouts.set(Limit::Connect, (connect != Duration::MAX).then_some(connect));
+    }
+    if let Some(Seconds(patience)) = args.sent.expect100_timeout {
+        if !args.sent.expect_continue && args.jobs.is_none() {
+            return Err(
+                "--expect100-timeout: nothing is waited for without --expect-continue".into()
+            );
+        }
+        settings.timeouts.set(Limit::Continue, (patience != Duration::MAX).then_some(patience));
     }
     settings.retries = args.retries.unwrap_or(if args.jobs.is_some() { 0 } else { 2 });
     settings.follow = !args.no_follow;
@@ -273,42 +282,40 @@ fn cookies_of(args: &mut Args) -> Cookies {
     cookies
 }
 
-fn defaults_of(args: &mut Args, collect: bool) -> Result<Defaults, String> {
+fn defaults_of(args: &mut Args, is_single: bool, collect: bool) -> Result<Defaults, String> {
     let mut headers = std::mem::take(&mut args.headers);
     if let Some((name, value)) = args.user_agent.take()
         && !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(&name))
     {
         headers.push((name, value));
     }
-    let body = args.data.take().map(|data| body_of(data, args)).transpose()?;
+    let contents = contents_of(&args.sent, is_single, &mut stdin_of(args)?)?;
     let of_user = if args.digest { Auth::Digest } else { Auth::Basic };
     let auth = args.user.take().map(of_user).or(args.bearer.take().map(Auth::Bearer));
     let (digest, proxy_digest) = (args.digest, args.proxy_digest);
     let method = if args.head { Some("HEAD".to_owned()) } else { args.method.take() };
-    let body_bytes_max = args.max_body;
-    Ok(Defaults { method, headers, body, auth, digest, proxy_digest, body_bytes_max, collect })
+    Ok(Defaults {
+        method,
+        headers,
+        contents,
+        expect_continue: args.sent.expect_continue,
+        auth,
+        digest,
+        proxy_digest,
+        body_bytes_max: args.max_body,
+        collect,
+    })
 }
 
-/// The text, or with @ a file, which is read as it is sent. `@-` is standard input, which, as all
-/// that is no regular file, is read to its end: it may be needed more than once.
-fn body_of(data: String, args: &Args) -> Result<Body, String> {
-    let Some(path) = data.strip_prefix('@') else { return Ok(data.into()) };
-    let path = Path::new(path);
-    let explain = |error: io::Error| format!("--data @{}: {error}", path.display());
-    if path != Path::new("-") {
-        let file = Body::file(path).map_err(explain)?;
-        if file.is_replayable() {
-            return Ok(file);
+/// Standard input, which may be the jobs'.
+fn stdin_of(args: &Args) -> Result<Stdin, String> {
+    let mut stdin = Stdin::default();
+    for (option, path) in [("--input -", &args.input), ("--jobs -", &args.jobs)] {
+        if path.as_deref() == Some(Path::new("-")) {
+            stdin.take(option)?;
         }
-        return fs::read(path).map(Body::from).map_err(explain);
     }
-    let is_input = |given: &Option<PathBuf>| given.as_deref() == Some(Path::new("-"));
-    if is_input(&args.input) || is_input(&args.jobs) {
-        return Err(format!("--data @-: {} has the jobs", name_of(path)));
-    }
-    let mut body = Vec::new();
-    io::stdin().read_to_end(&mut body).map_err(explain)?;
-    Ok(body.into())
+    Ok(stdin)
 }
 
 /// Standard streams, polls, signals, name servers and input.
@@ -372,6 +379,16 @@ mod tests {
     }
 
     #[test]
+    fn the_servers_word_is_waited_for_as_long_as_said() {
+        let patience = |words| plan(words).unwrap().settings.timeouts.get(Limit::Continue);
+        assert_eq!(patience("--expect-continue -d x u"), Some(Duration::from_secs(1)));
+        let long = Some(Duration::from_millis(2_500));
+        assert_eq!(patience("--expect-continue --expect100-timeout 2.5 -d x u"), long);
+        assert_eq!(patience("--expect100-timeout 2.5 --jobs -"), long);
+        assert_eq!(patience("--expect-continue --expect100-timeout 0 -d x u"), None);
+    }
+
+    #[test]
     fn files_leave_descriptors_for_connections() {
         let mut settings = Settings::default();
         leave_descriptors(&mut settings, 1 << 20);
@@ -396,6 +413,19 @@ mod tests {
             ("-d @/nowhere u", "--data @/nowhere"),
             ("--netrc-file /nowhere u", "--netrc-file /nowhere"),
             ("-d @- -i -", "--data @-"),
+            ("-d @- --data-urlencode a@- u", "--data-urlencode a@-: standard input"),
+            ("--data-urlencode a@/nowhere u", "--data-urlencode a@/nowhere"),
+            ("-F a=@/nowhere u", "--form a=@/nowhere"),
+            ("-F a=</ u", "--form a=</"),
+            ("-F a=<- --jobs -", "--form a=<-: standard input"),
+            ("-T /nowhere u", "--upload-file /nowhere"),
+            ("-T / u", "--upload-file /: is a directory"),
+            ("-T - u v", "--upload-file -: standard input can be sent once"),
+            ("-T . -i list", "--upload-file .: standard input can be sent once"),
+            ("-T - --jobs -", "--upload-file -"),
+            ("-T - --demo", "--upload-file -"),
+            ("-T /dev/zero u v", "--upload-file /dev/zero: a pipe"),
+            ("--expect100-timeout 2 u", "--expect-continue"),
             ("--pinnedpubkey /nowhere u", "--pinnedpubkey /nowhere"),
             ("--pinnedpubkey /dev/null u", "no PUBLIC KEY"),
             ("--pinnedpubkey sha256//x u", "--pinnedpubkey: a pin is"),

@@ -219,7 +219,7 @@ pub(crate) fn name_of(path: &Path) -> String {
     if path == Path::new("-") { STDIN_NAME.to_owned() } else { path.display().to_string() }
 }
 
-const STDIN_NAME: &str = "standard input";
+pub(crate) const STDIN_NAME: &str = "standard input";
 /// Most bytes of a line: room for a job's body.
 const LINE_BYTES_MAX: usize = 16 << 20;
 /// Bytes read at once: what a pipe holds.

@@ -141,12 +141,19 @@ impl Part {
     /// Those of opening it; `InvalidInput` for what is no regular file, whose length is not known.
     pub fn file(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self {
-            content: Content::File(Piece::open(path)?),
-            file_name: Some(name),
-            content_type: Some(b"application/octet-stream".to_vec()),
-        })
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut part = Self::content_of(path)?.file_name(&name);
+        part.content_type = Some(b"application/octet-stream".to_vec());
+        Ok(part)
+    }
+
+    /// What is in a file, read as it is sent; without a name and a type, as a text has none.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn content_of(path: impl AsRef<Path>) -> io::Result<Self> {
+        let content = Content::File(Piece::open(path.as_ref())?);
+        Ok(Self { content, file_name: None, content_type: None })
     }
 
     /// The name of a file, under which it is sent.

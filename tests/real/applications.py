@@ -1,4 +1,5 @@
 """One application, in two frameworks: it says what it was sent, sets cookies and streams.
+Of a body it says how long it was, and its hash.
 
 applications.py aiohttp    serves it with aiohttp's own server
 applications.py flask      serves it with Flask, on werkzeug's server
@@ -21,17 +22,34 @@ def pieces(count):
         yield bytes([number % 251]) * PIECE_BYTES
 
 
-def told(method, headers, body, fields):
+class Content:
+    """How much came, and its hash."""
+
+    def __init__(self, piece=b""):
+        self.bytes, self.digest = 0, hashlib.sha256()
+        self.take(piece)
+
+    def take(self, piece):
+        self.bytes += len(piece)
+        self.digest.update(piece)
+
+    def said(self):
+        return {"bytes": self.bytes, "sha256": self.digest.hexdigest()}
+
+
+def told(request, content, fields=(), files=()):
     """What the application says of a request."""
+    headers = request.headers
     return {
-        "method": method,
+        "method": request.method,
+        "path": request.path,
         "type": headers.get("Content-Type"),
         "length": headers.get("Content-Length"),
         "coding": headers.get("Transfer-Encoding"),
         "expect": headers.get("Expect"),
-        "bytes": len(body),
-        "sha256": hashlib.sha256(body).hexdigest(),
         "fields": fields,
+        "files": files,
+        **content.said(),
     }
 
 
@@ -40,15 +58,37 @@ async def serve_aiohttp():
 
     async def form(request):
         fields = [[name, value] for name, value in (await request.post()).items()]
-        return web.json_response(told(request.method, request.headers, b"", fields))
+        return web.json_response(told(request, Content(), fields))
+
+    async def upload(request):
+        fields, files = [], []
+        async for part in await request.multipart():
+            content, text = Content(), b""
+            while piece := await part.read_chunk():
+                content.take(piece)
+                text += piece if part.filename is None else b""
+            kind = part.headers.get("Content-Type")
+            if part.filename is None:
+                fields.append([part.name, text.decode()])
+            else:
+                files.append([part.name, part.filename, kind, content.said()])
+        return web.json_response(told(request, Content(), fields, files))
 
     async def body(request):
-        digest, count = hashlib.sha256(), 0
+        content = Content()
         async for piece in request.content.iter_any():
-            digest.update(piece)
-            count += len(piece)
-        said = told(request.method, request.headers, b"", [])
-        return web.json_response({**said, "bytes": count, "sha256": digest.hexdigest()})
+            content.take(piece)
+        return web.json_response(told(request, content))
+
+    async def echo(request):
+        answer = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        await answer.prepare(request)
+        async for piece in request.content.iter_any():
+            await answer.write(piece)
+        return answer
+
+    async def refuse(request):
+        raise web.HTTPRequestEntityTooLarge(0, 1)
 
     async def stream(request):
         answer = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
@@ -81,8 +121,11 @@ async def serve_aiohttp():
     app.add_routes(
         [
             web.post("/form", form),
+            web.post("/upload", upload),
             web.post("/body", body),
-            web.put("/body", body),
+            web.put("/body{name:.*}", body),
+            web.put("/echo", echo),
+            web.put("/refuse", refuse),
             web.get("/stream", stream),
             web.get("/cut", cut),
             web.post("/enter", enter),
@@ -103,16 +146,33 @@ def serve_flask():
 
     app = Flask("application")
 
-    def said(body, fields):
-        return json.dumps(told(request.method, request.headers, body, fields))
+    def said(*heard):
+        return json.dumps(told(request, *heard))
 
     @app.post("/form")
     def form():
-        return said(b"", [[name, value] for name, value in request.form.items(multi=True)])
+        fields = [[name, value] for name, value in request.form.items(multi=True)]
+        return said(Content(), fields)
 
-    @app.route("/body", methods=["POST", "PUT"])
-    def body():
-        return said(request.get_data(cache=False), [])
+    @app.post("/upload")
+    def upload():
+        fields = [[name, value] for name, value in request.form.items(multi=True)]
+        files = []
+        for name, file in request.files.items(multi=True):
+            content = Content()
+            while piece := file.read(PIECE_BYTES):
+                content.take(piece)
+            files.append([name, file.filename, file.headers.get("Content-Type"), content.said()])
+        return said(Content(), fields, files)
+
+    @app.post("/body")
+    @app.put("/body", defaults={"name": ""})
+    @app.put("/body/<path:name>")
+    def body(name=""):
+        content = Content()
+        while piece := request.stream.read(PIECE_BYTES):
+            content.take(piece)
+        return said(content)
 
     @app.get("/stream")
     def stream():

@@ -1,10 +1,15 @@
 //! The `fetch` program as a process of its own, on which nothing of the environment decides.
 
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
+
+use super::latch::WAIT_SECONDS_MAX;
 
 /// The program with these arguments, its streams piped. The environment's proxies and netrc are
 /// kept from it.
@@ -32,6 +37,56 @@ pub(crate) fn run(mut command: Command, input: &str) -> Output {
     // One that takes no input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
+}
+
+/// A run that lasts; killed when the test ends, or hangs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    watchdog: Option<mpsc::Sender<()>>,
+}
+
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let child = fetch(args).spawn().unwrap();
+        let (watchdog, ended) = mpsc::channel();
+        let id = child.id();
+        thread::spawn(move || {
+            if ended.recv_timeout(Duration::from_secs(WAIT_SECONDS_MAX))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                signal(id, "-KILL");
+            }
+        });
+        Self { child, watchdog: Some(watchdog) }
+    }
+
+    pub(crate) fn stdout(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.child.stdout.take().unwrap())
+    }
+
+    pub(crate) fn interrupt(&self) {
+        signal(self.child.id(), "-INT");
+    }
+
+    /// Its exit status, and what it said on standard error.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watchdog = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(id: u32, signal: &str) {
+    Command::new("kill").args([signal, &id.to_string()]).status().unwrap();
 }
 
 /// The lines of `--json`.

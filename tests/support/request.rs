@@ -29,6 +29,25 @@ impl Seen {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Head and content of each part of a form, by the boundary that the Content-Type names.
+    pub(crate) fn parts(&self) -> Vec<(String, Vec<u8>)> {
+        let content_type = self.header("content-type").unwrap();
+        let boundary = content_type.strip_prefix("multipart/form-data; boundary=").unwrap();
+        let mark = format!("\r\n--{boundary}");
+        let whole = [b"\r\n", self.body.as_slice()].concat();
+        let mut parts = Vec::new();
+        let mut rest = whole.strip_prefix(mark.as_bytes()).unwrap();
+        while let Some(part) = rest.strip_prefix(b"\r\n") {
+            let find = |what: &[u8]| part.windows(what.len()).position(|at| at == what).unwrap();
+            let (blank, end) = (find(b"\r\n\r\n"), find(mark.as_bytes()));
+            let head = String::from_utf8(part[..blank].to_vec()).unwrap();
+            parts.push((head, part[blank + 4..end].to_vec()));
+            rest = &part[end + mark.len()..];
+        }
+        assert_eq!(rest, b"--\r\n");
+        parts
+    }
+
     pub(crate) fn wants_close(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }

@@ -8,11 +8,13 @@
 #[allow(dead_code, reason = "files of the program, of which this uses a part")]
 #[path = "../../../examples/fetch"]
 mod fetch {
+    pub(crate) mod contents;
     pub(crate) mod jobs;
     pub(crate) mod lines;
     pub(crate) mod values;
 }
 
+use fetch::contents::Contents;
 use fetch::jobs::{Auth, Defaults, Job};
 use fetch::lines::{Line, Lines};
 use libfuzzer_sys::fuzz_target;
@@ -33,7 +35,8 @@ fuzz_target!(|bytes: &[u8]| {
     let given = Defaults {
         method: Some("PUT".to_owned()),
         headers: vec![("X-Default".to_owned(), "d".to_owned())],
-        body: Some(b"default".to_vec().into()),
+        contents: Some(Contents::Data(b"default".to_vec().into())),
+        expect_continue: true,
         auth: Some(Auth::Bearer("default".to_owned())),
         digest: true,
         proxy_digest: true,
