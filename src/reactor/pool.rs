@@ -1,8 +1,9 @@
 //! Floor 2. Who may go next, and over which connection.
 //!
 //! Origins hold the fetches that wait for their turn, those that are being dialled for, and the
-//! idle connections. In goes "this waits", "this ended", "this is idle"; out comes the next fetch
-//! that the caps allow: round-robin over origins, first in first out inside one.
+//! idle connections; but where requests are handed to a proxy, the proxy holds the last two. In goes
+//! "this waits", "this ended", "this is idle"; out comes the next fetch that the caps allow:
+//! round-robin over origins, first in first out inside one.
 
 #[cfg(debug_assertions)]
 mod audit;
@@ -21,6 +22,7 @@ use crate::kit::list::{Linked, Links, List};
 use crate::kit::moment::Moment;
 use crate::origin::{Origin, Prehashed};
 use crate::pace::Pace;
+use crate::proxy::Proxy;
 
 pub(crate) type RoomKey = Key<Room>;
 
@@ -29,9 +31,10 @@ pub(crate) struct Queued;
 /// Marks the lists of rooms: the ring, and those parked.
 struct InTurn;
 
-/// What belongs to one origin. It lives while anything does.
+/// What belongs to one origin, or to one proxy. It lives while anything does.
 pub(crate) struct Room {
-    origin: Origin,
+    owner: Owner,
+    /// None in a proxy's room, which holds no slots either.
     waiting: List<Fetch, Queued>,
     /// Fetches that resolve or dial: an idle connection that appears first is theirs.
     dialling: List<Fetch, Queued>,
@@ -40,10 +43,19 @@ pub(crate) struct Room {
     /// Sockets begun for fetches that then took an idle connection, the oldest first. Some are
     /// open or closed by now.
     orphans: Vec<ConnectionKey>,
+    /// Connections that are or were idle here, and are open.
+    kept: usize,
     /// Slots held.
     active: usize,
     turn: Turn,
     links: Links<Self>,
+}
+
+/// Whose room it is.
+enum Owner {
+    Origin(Origin),
+    /// One that requests are handed to, whatever origin they are for.
+    Proxy(Proxy),
 }
 
 /// Where a room stands for its next turn.
@@ -59,10 +71,11 @@ enum Turn {
     Paced,
 }
 
-/// The origins, their queues and their idle connections.
+/// The origins, their queues, and the idle connections.
 pub(crate) struct Pool {
     rooms: Arena<Room>,
     by_origin: HashMap<Origin, RoomKey, Prehashed>,
+    by_proxy: HashMap<Proxy, RoomKey, Prehashed>,
     /// Rooms where something waits, in the order of their turns.
     ring: List<Room, InTurn>,
     /// Rooms where something waits that hold their share of slots.
@@ -89,6 +102,7 @@ impl Pool {
         Self {
             rooms: Arena::with_capacity(0),
             by_origin: HashMap::with_hasher(Prehashed::default()),
+            by_proxy: HashMap::with_hasher(Prehashed::default()),
             ring: List::default(),
             parked: List::default(),
             parked_at_share: 0,
@@ -108,17 +122,7 @@ impl Pool {
         if let Some(key) = self.by_origin.get(origin) {
             return Some(*key);
         }
-        let room = Room {
-            origin: origin.clone(),
-            waiting: List::default(),
-            dialling: List::default(),
-            idle: List::default(),
-            orphans: Vec::new(),
-            active: 0,
-            turn: Turn::None,
-            links: Links::default(),
-        };
-        let key = self.rooms.insert(room).ok()?;
+        let key = self.rooms.insert(Room::of(Owner::Origin(origin.clone()))).ok()?;
         self.by_origin.insert(origin.clone(), key);
         Some(key)
     }
@@ -197,7 +201,8 @@ impl Pool {
                 continue;
             }
             if let Some(paces) = &mut self.paces
-                && !paces.lets_go(&room.origin, room_key, room.waiting.first(), now)
+                && let Owner::Origin(origin) = &room.owner
+                && !paces.lets_go(origin, room_key, room.waiting.first(), now)
             {
                 room.turn = Turn::Paced;
                 self.busy_rooms -= usize::from(room.active == 0);
@@ -222,8 +227,13 @@ impl Pool {
         }
         let share = self.share();
         let Some(room) = self.rooms.get_mut(room_key) else { return false };
-        let paces = self.paces.as_mut();
-        if room.active >= share || paces.is_some_and(|it| !it.spares_one(&room.origin, now)) {
+        if room.active >= share {
+            return false;
+        }
+        if let Some(paces) = &mut self.paces
+            && let Owner::Origin(origin) = &room.owner
+            && !paces.spares_one(origin, now)
+        {
             return false;
         }
         room.active += 1;
@@ -318,15 +328,32 @@ impl Pool {
         if room.active == 0
             && room.waiting.is_empty()
             && room.dialling.is_empty()
-            && room.idle.is_empty()
+            && room.kept == 0
             && let Some(room) = self.rooms.remove(key)
         {
-            self.by_origin.remove(&room.origin);
+            match room.owner {
+                Owner::Origin(origin) => self.by_origin.remove(&origin),
+                Owner::Proxy(proxy) => self.by_proxy.remove(&proxy),
+            };
         }
     }
 }
 
 impl Room {
+    fn of(owner: Owner) -> Self {
+        Self {
+            owner,
+            waiting: List::default(),
+            dialling: List::default(),
+            idle: List::default(),
+            orphans: Vec::new(),
+            kept: 0,
+            active: 0,
+            turn: Turn::None,
+            links: Links::default(),
+        }
+    }
+
     fn is_paced(&self) -> bool {
         self.turn == Turn::Paced
     }

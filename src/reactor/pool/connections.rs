@@ -1,19 +1,23 @@
 //! Floor 2. The half of the pool that is about connections: the fetches that dial for one, and those
 //! that are idle.
 //!
-//! In goes "this dials", "this is idle", "this has closed"; out come the idle connection that a
-//! route's request may take, and the fetches that may take one in place of their own dial.
+//! Both are in the *home* of their route: the room of its origin or, where requests are handed to a
+//! proxy, a room of the proxy's, so that one connection carries requests for any origin. Caps and
+//! turns know nothing of that. In goes "this dials", "this is idle", "this has closed"; out come the
+//! idle connection that a route's request may take, and the fetches that may take one in place of
+//! their own dial.
 
 use std::sync::Arc;
 
-use super::{Pool, RoomKey};
+use super::{Owner, Pool, Room, RoomKey};
 use crate::kit::arena::{Arena, Key};
 use crate::kit::list::{Linked, Links};
 use crate::origin::Route;
+use crate::proxy::Proxy;
 use crate::reactor::connection::ConnectionKey;
 use crate::reactor::fetch::{Fetch, FetchKey};
 
-/// Marks the list of its origin's idle connections.
+/// Marks the list of the idle connections of a room.
 pub(super) struct IdleHere;
 /// Marks the list of all idle connections.
 pub(super) struct IdleAnywhere;
@@ -24,11 +28,31 @@ pub(crate) type IdleKey = Key<Idle>;
 /// as long as the connection.
 pub(crate) struct Idle {
     pub(super) connection: ConnectionKey,
-    route: Arc<Route>,
+    pub(super) route: Arc<Route>,
     pub(super) room: RoomKey,
     pub(super) is_listed: bool,
     here: Links<Self>,
     anywhere: Links<Self>,
+}
+
+/// Homes.
+impl Pool {
+    /// The room of a proxy that requests are handed to, where somebody dials to it or something is
+    /// kept.
+    pub(crate) fn room_at(&self, proxy: &Proxy) -> Option<RoomKey> {
+        self.by_proxy.get(proxy).copied()
+    }
+
+    /// The home of a route, made where there is none. `None` where keys have run out.
+    pub(crate) fn home(&mut self, route: &Route) -> Option<RoomKey> {
+        let Some(proxy) = route.forwarder() else { return self.room(&route.origin) };
+        if let Some(key) = self.room_at(proxy) {
+            return Some(key);
+        }
+        let key = self.rooms.insert(Room::of(Owner::Proxy(proxy.clone()))).ok()?;
+        self.by_proxy.insert(proxy.clone(), key);
+        Some(key)
+    }
 }
 
 /// Fetches that resolve or dial.
@@ -36,10 +60,10 @@ impl Pool {
     pub(crate) fn begin_dialling(
         &mut self,
         fetches: &mut Arena<Fetch>,
-        room: RoomKey,
+        home: RoomKey,
         fetch: FetchKey,
     ) {
-        if let Some(room) = self.rooms.get_mut(room) {
+        if let Some(room) = self.rooms.get_mut(home) {
             room.dialling.push_back(fetches, fetch);
         }
     }
@@ -47,25 +71,28 @@ impl Pool {
     pub(crate) fn end_dialling(
         &mut self,
         fetches: &mut Arena<Fetch>,
-        room: RoomKey,
+        home: RoomKey,
         fetch: FetchKey,
     ) {
-        if let Some(room) = self.rooms.get_mut(room) {
-            room.dialling.remove(fetches, fetch);
+        let Some(room) = self.rooms.get_mut(home) else { return };
+        room.dialling.remove(fetches, fetch);
+        // In the room of its origin it holds a slot.
+        if room.active == 0 {
+            self.vacate(home);
         }
     }
 
-    /// The sockets of this origin that opened, or will, for nobody.
+    /// The sockets of this room that opened, or will, for nobody.
     pub(crate) fn orphans(&mut self, room: RoomKey) -> Option<&mut Vec<ConnectionKey>> {
         Some(&mut self.rooms.get_mut(room)?.orphans)
     }
 
-    /// The fetch that has dialled longest for this origin.
+    /// The fetch that has dialled longest for this room.
     pub(crate) fn longest_dialling(&self, room: RoomKey) -> Option<FetchKey> {
         self.rooms.get(room)?.dialling.first()
     }
 
-    /// The one that began to dial next after `fetch`, which must dial for the same origin.
+    /// The one that began to dial next after `fetch`, which must dial for the same room.
     pub(crate) fn dialling_after(
         &self,
         fetches: &mut Arena<Fetch>,
@@ -79,7 +106,7 @@ impl Pool {
 /// Idle connections.
 impl Pool {
     /// Puts a connection among the idle ones, as the one used last. `entry` is its own from
-    /// before. Gives its entry and its origin's room; `None` where it cannot be kept.
+    /// before. Gives its entry and its room; `None` where it cannot be kept.
     pub(crate) fn check_in(
         &mut self,
         entry: Option<IdleKey>,
@@ -89,34 +116,32 @@ impl Pool {
         let key = match entry {
             Some(key) => key,
             None => {
+                let room = self.home(route)?;
                 let entry = Idle {
                     connection,
                     route: Arc::clone(route),
-                    room: self.room(&route.origin)?,
+                    room,
                     is_listed: false,
                     here: Links::default(),
                     anywhere: Links::default(),
                 };
-                self.idle.insert(entry).ok()?
+                let key = self.idle.insert(entry).ok()?;
+                self.rooms.get_mut(room)?.kept += 1;
+                key
             }
         };
-        let mut room_key = self.idle.get(key)?.room;
-        if !self.rooms.contains(room_key) {
-            // It went while nothing of the origin was known to it; it comes again.
-            room_key = self.room(&route.origin)?;
-        }
         let entry = self.idle.get_mut(key)?;
-        entry.room = room_key;
+        let room = entry.room;
         entry.is_listed = true;
-        self.rooms.get_mut(room_key)?.idle.push_back(&mut self.idle, key);
+        self.rooms.get_mut(room)?.idle.push_back(&mut self.idle, key);
         self.idle_by_age.push_back(&mut self.idle, key);
-        Some((key, room_key))
+        Some((key, room))
     }
 
     /// Takes the idle connection of this route that was used last.
     pub(crate) fn check_out(&mut self, room: RoomKey, route: &Arc<Route>) -> Option<ConnectionKey> {
         let list = &self.rooms.get(room)?.idle;
-        // One step in nearly every case: routes that differ share an origin rarely.
+        // One step in nearly every case: routes that share nothing share a home rarely.
         let mut candidate = list.last();
         while let Some(key) = candidate {
             let entry = self.idle.get(key)?;
@@ -145,21 +170,24 @@ impl Pool {
 
     /// A connection has closed.
     pub(crate) fn forget(&mut self, key: IdleKey) {
-        if let Some(room) = self.unlist(key) {
-            self.vacate(room);
+        self.unlist(key);
+        let Some(Idle { room, .. }) = self.idle.remove(key) else { return };
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.kept -= 1;
         }
-        self.idle.remove(key);
+        self.vacate(room);
     }
 
-    fn unlist(&mut self, key: IdleKey) -> Option<RoomKey> {
-        let entry = self.idle.get_mut(key)?;
+    fn unlist(&mut self, key: IdleKey) {
+        let Some(entry) = self.idle.get_mut(key) else { return };
         if !std::mem::replace(&mut entry.is_listed, false) {
-            return None;
+            return;
         }
         let room = entry.room;
         self.idle_by_age.remove(&mut self.idle, key);
-        self.rooms.get_mut(room)?.idle.remove(&mut self.idle, key);
-        Some(room)
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.idle.remove(&mut self.idle, key);
+        }
     }
 }
 
