@@ -174,14 +174,26 @@ impl Route {
 
     /// Whether a connection made for the one may carry a request of the other.
     pub(crate) fn shares_with(self: &Arc<Self>, other: &Arc<Self>) -> bool {
-        Arc::ptr_eq(self, other)
-            || (self.origin == other.origin
-                && self.resolve == other.resolve
-                && self.detour == other.detour
-                && self.sockets == other.sockets
-                && self.deny_private == other.deny_private
-                && self.proxy == other.proxy
-                && self.same_tls(other))
+        Arc::ptr_eq(self, other) || self.is_as(other)
+    }
+
+    /// Apart, so that clones of a request, whose route is one, pay for one comparison.
+    #[inline(never)]
+    fn is_as(&self, other: &Self) -> bool {
+        self.ends_where(other)
+            && self.sockets == other.sockets
+            && self.deny_private == other.deny_private
+            && self.proxy == other.proxy
+            && self.same_tls(other)
+    }
+
+    /// Whether the connections of both end at the same place, if they take the same proxy or none.
+    fn ends_where(&self, other: &Self) -> bool {
+        (self.origin == other.origin
+            && self.resolve == other.resolve
+            && self.detour == other.detour)
+            // Each request that is handed to a proxy says whose it is (RFC 9112 §3.2.2).
+            || (self.forwarder().is_some() && other.forwarder().is_some())
     }
 
     fn same_tls(&self, other: &Self) -> bool {
@@ -222,7 +234,7 @@ impl BuildHasher for Prehashed {
 }
 
 /// One random key for the process: a URL list cannot be built to collide.
-fn hash_state() -> &'static RandomState {
+pub(crate) fn hash_state() -> &'static RandomState {
     static STATE: OnceLock<RandomState> = OnceLock::new();
     STATE.get_or_init(RandomState::new)
 }

@@ -6,6 +6,7 @@
 mod exceptions;
 
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use url::{Host, Url};
 
 use self::exceptions::Exceptions;
 use crate::error::{Error, Kind, Phase};
-use crate::origin::{Origin, Scheme};
+use crate::origin::{Origin, Scheme, hash_state};
 use crate::userinfo::{Userinfo, without_userinfo};
 
 /// A proxy: its protocol, address and credentials. A cheap clone.
@@ -31,6 +32,8 @@ pub struct Proxy(Arc<Inner>);
 
 #[derive(Clone, PartialEq, Eq)]
 struct Inner {
+    /// Computed once.
+    hash: u64,
     protocol: ProxyProtocol,
     /// Lower case, in ASCII form, an IPv6 address without brackets.
     host: Box<str>,
@@ -56,8 +59,8 @@ enum Asked {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ProxyProtocol {
-    /// HTTP (RFC 9110 §3.7): requests for http URLs are handed to it, https goes through a
-    /// CONNECT tunnel.
+    /// HTTP (RFC 9110 §3.7): requests for http URLs are handed to it, those for all hosts on the
+    /// same connections; https goes through a CONNECT tunnel.
     Http,
     /// The same over TLS. Its certificate is verified by the settings' own
     /// [`TlsSettings`](crate::TlsSettings), not by a request's.
@@ -155,8 +158,9 @@ impl Proxy {
             Some(credentials) if protocol.is_http() => Asked::Basic(credentials.basic().into()),
             _ => Asked::Never,
         };
+        let hash = hash_state().hash_one((protocol, &host, port, &credentials));
         let (host, credentials) = (host.into(), credentials.map(Arc::new));
-        Ok(Self(Arc::new(Inner { protocol, host, port, literal, credentials, asked })))
+        Ok(Self(Arc::new(Inner { hash, protocol, host, port, literal, credentials, asked })))
     }
 
     /// The user name and password answer challenges of scheme Digest (RFC 7616), and are never
@@ -223,6 +227,12 @@ impl Proxy {
     /// Whether requests for this scheme are handed to it, without a tunnel to the origin.
     pub(crate) fn forwards(&self, scheme: Scheme) -> bool {
         self.0.protocol.is_http() && scheme == Scheme::Http
+    }
+}
+
+impl Hash for Proxy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
     }
 }
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
 /// Who asks, percent-decoded.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Userinfo {
     pub(crate) user: Box<[u8]>,
     pub(crate) password: Box<[u8]>,

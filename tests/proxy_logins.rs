@@ -8,11 +8,12 @@
 mod driving;
 mod support;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use driving::{Ended, get, run, run_all, settings};
 use support::{
-    Asked, Origin, ProxyServer, ProxySetup, Seen, Setup, TlsSetup, ok, redirect, response,
+    Asked, Origin, ProxyServer, ProxySetup, Reply, Seen, Setup, TlsSetup, ok, redirect, response,
 };
 use whippet::{Body, Kind, Phase, Proxies, Proxy, Reactor, Request, Settings};
 
@@ -62,7 +63,11 @@ fn asking(nonce: &'static str) -> ProxySetup {
 }
 
 fn through(proxy: &ProxyServer, scheme: &str) -> Settings {
-    let url = format!("{scheme}://me:{SECRET}@{}", proxy.address());
+    by(proxy.address(), scheme)
+}
+
+fn by(address: SocketAddr, scheme: &str) -> Settings {
+    let url = format!("{scheme}://me:{SECRET}@{address}");
     let mut settings = settings();
     settings.proxies = Proxies::all(Proxy::new(&url).unwrap().digest());
     settings
@@ -106,6 +111,33 @@ fn a_challenge_is_answered_for_requests_and_for_tunnels() {
         }
         assert_eq!(reactor.buffers(), 0);
     }
+}
+
+#[test]
+fn one_login_on_one_connection_is_enough_for_all_origins() {
+    let proxy = Origin::plain(|seen| match shown(seen) {
+        None => Reply::new().send(challenge(&[&digest("n", "")])),
+        Some(_) => ok(&seen.target),
+    });
+    let mut reactor = Reactor::new(by(proxy.address(), "http")).unwrap();
+    for (url, attempts) in [("http://a.test/", 2), ("http://b.test/x", 1), ("http://a.test/", 1)] {
+        let ended = run(&mut reactor, get(url));
+        assert_eq!((ended.text(), ended.stats.attempts), (url, attempts));
+    }
+    let requests = proxy.requests();
+    assert!(requests.iter().all(|seen| seen.connection == 0));
+    let said =
+        |seen: &Seen| shown(seen).map(|it| (part(it, "uri").unwrap(), part(it, "nc").unwrap()));
+    let answer = |url: &str, count: &str| Some((url.to_owned(), count.to_owned()));
+    assert_eq!(
+        requests.iter().map(said).collect::<Vec<_>>(),
+        [
+            None,
+            answer("http://a.test/", "00000001"),
+            answer("http://b.test/x", "00000002"),
+            answer("http://a.test/", "00000003"),
+        ]
+    );
 }
 
 #[test]

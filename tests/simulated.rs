@@ -13,6 +13,7 @@ use sim::{Scenario, run};
 fn check(seed: u64) -> Result<(), String> {
     let outcome = run(seed, false);
     HEDGES.fetch_add(outcome.hedges, Ordering::Relaxed);
+    SHARED.fetch_add(outcome.shared, Ordering::Relaxed);
     if outcome.broken.is_some() {
         return Err(outcome.line());
     }
@@ -62,6 +63,7 @@ fn five_hundred_seeds() {
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(count, 500);
     assert!(HEDGES.load(Ordering::Relaxed) > 0, "nothing was asked for twice");
+    assert!(SHARED.load(Ordering::Relaxed) > 0, "no origins shared a connection to a proxy");
 }
 
 /// ```text
@@ -98,5 +100,7 @@ fn every_scenario_comes_up() {
 
 /// Second exchanges in all runs: whether what is proved of them is proved of something.
 static HEDGES: AtomicU64 = AtomicU64::new(0);
+/// Requests in all runs that followed one for another origin, to the same proxy.
+static SHARED: AtomicU64 = AtomicU64::new(0);
 /// One seed in so many is run twice.
 const REPEATED: u64 = 16;

@@ -257,7 +257,7 @@ impl<N: Net> Reactor<N> {
         // There are no more rooms than fetches and idle connections: keys do not run out.
         let room = self.pool.room(&fetch.request.parts.route.origin);
         let Some(room) = room else { return };
-        fetch.room = room;
+        (fetch.room, fetch.home) = (room, room);
         fetch.stage.go(Stage::Waiting);
         self.pool.wait(&mut self.fetches, room, key, true);
     }
@@ -368,9 +368,9 @@ impl<N: Net> Reactor<N> {
                 return;
             }
             Stage::Resolving(lookup, _) => {
-                let lookup = *lookup;
+                let (lookup, home) = (*lookup, fetch.home);
                 self.resolver.forget(&mut self.net, lookup, key, self.now);
-                self.pool.end_dialling(&mut self.fetches, room, key);
+                self.pool.end_dialling(&mut self.fetches, home, key);
             }
             Stage::Dialling(race) => {
                 let dials = std::mem::take(&mut race.dials);

@@ -111,7 +111,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         if matches!(fetch.stage, Stage::Resolving(..) | Stage::Dialling(_)) {
-            census.dialling.add(fetch.room, 1);
+            census.dialling.add(fetch.home, 1);
         }
         if matches!(fetch.stage, Stage::Resolving(..) | Stage::Dialling(_) | Stage::Running(_)) {
             census.slots.add(fetch.room, 1);
@@ -191,7 +191,7 @@ impl<N: Net> Reactor<N> {
     fn audit_places(&mut self, census: &Census) {
         let books = self.pool.audit(&mut self.fetches, !self.due.is_empty());
         assert_eq!(books.waiting, census.waiting, "each that waits is in its origin's list");
-        assert_eq!(books.dialling, census.dialling, "each that dials is in its origin's list");
+        assert_eq!(books.dialling, census.dialling, "each that dials is in its home's list");
         assert_eq!(books.slots, census.slots, "each slot is held by one fetch");
         assert_eq!(self.backing_off, census.backing_off, "those that back off are counted");
         assert_eq!(self.waiting_bytes, census.weight_bytes, "what waits is weighed");

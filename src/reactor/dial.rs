@@ -52,8 +52,12 @@ impl<N: Net> Reactor<N> {
             self.arm_soon(key);
         }
         self.trace_begun(key, is_first);
-        // After one idle connection turned out to be dead, others may be: a new one tells.
-        let idle = if wants_new { None } else { self.idle_connection(room, &route) };
+        let idle = match &route.proxy {
+            // After one idle connection turned out to be dead, others may be: a new one tells.
+            _ if wants_new => None,
+            None => self.idle_connection(room, &route),
+            Some(_) => self.idle_by_proxy(room, &route),
+        };
         match idle {
             Some(connection) => {
                 self.trace_reused(key, connection);
@@ -78,6 +82,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The same where a proxy is in between. One that requests are handed to has connections that
+    /// were made for other origins: whether this one is denied was not asked then. Who dials is told.
+    fn idle_by_proxy(&mut self, room: RoomKey, route: &Arc<Route>) -> Option<ConnectionKey> {
+        let Some(proxy) = route.forwarder() else { return self.idle_connection(room, route) };
+        if self.denied_to_proxy(route).is_some() {
+            return None;
+        }
+        self.idle_connection(self.pool.room_at(proxy)?, route)
+    }
+
     /// Begins with the origin's addresses, unless a proxy finds them.
     fn find_addresses(&mut self, key: FetchKey, route: &Route) {
         if self.sockets_of(route).unix_socket().is_some() {
@@ -100,6 +114,12 @@ impl<N: Net> Reactor<N> {
 
     /// `told`: the address that it will be told.
     fn find_proxy(&mut self, key: FetchKey, route: &Route, told: Option<IpAddr>) {
+        if route.forwarder().is_some()
+            && let Some(home) = self.pool.home(route)
+            && let Some(fetch) = self.fetches.get_mut(key)
+        {
+            fetch.home = home;
+        }
         if let Some(proxy) = &route.proxy {
             self.look_up(key, Sought::Proxy(told), proxy.host(), proxy.literal());
         }
@@ -122,9 +142,9 @@ impl<N: Net> Reactor<N> {
                 let Some(fetch) = self.fetches.get_mut(key) else { return };
                 let was_listed = matches!(fetch.stage, Stage::Resolving(..));
                 fetch.stage.go(Stage::Resolving(lookup, sought));
-                let room = fetch.room;
                 if !was_listed {
-                    self.pool.begin_dialling(&mut self.fetches, room, key);
+                    let home = fetch.home;
+                    self.pool.begin_dialling(&mut self.fetches, home, key);
                 }
                 self.begin_limit(key, Limit::Dns);
             }
@@ -247,9 +267,9 @@ impl<N: Net> Reactor<N> {
         let race = Race { addresses, port, tunnel, next: 0, dials: Vec::new(), stagger: None };
         fetch.stage.go(Stage::Dialling(Box::new(race)));
         fetch.tried.clear();
-        let room = fetch.room;
         if !was_listed {
-            self.pool.begin_dialling(&mut self.fetches, room, key);
+            let home = fetch.home;
+            self.pool.begin_dialling(&mut self.fetches, home, key);
         }
     }
 
@@ -308,7 +328,7 @@ impl<N: Net> Reactor<N> {
     /// take each other's connections do not leave a socket behind each time.
     fn adopt(&mut self, key: FetchKey, address: SocketAddr) -> Option<ConnectionKey> {
         let fetch = self.fetches.get(key)?;
-        let orphans = self.pool.orphans(fetch.room)?;
+        let orphans = self.pool.orphans(fetch.home)?;
         if orphans.is_empty() {
             return None;
         }
@@ -425,11 +445,11 @@ impl<N: Net> Reactor<N> {
                 self.wheel.remove(stagger);
             }
         }
-        let room = fetch.room;
-        self.pool.end_dialling(&mut self.fetches, room, key);
+        let home = fetch.home;
+        self.pool.end_dialling(&mut self.fetches, home, key);
     }
 
-    /// A connection to this origin has become idle: it is handed to the fetch that has dialled
+    /// A connection of this room has become idle: it is handed to the fetch that has dialled
     /// longest, once all events of this turn were taken.
     pub(super) fn offer(&mut self, room: RoomKey) {
         if self.pool.longest_dialling(room).is_some() {
@@ -437,8 +457,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Hands idle connections of one origin to fetches that still dial for it. What they dialled
-    /// goes on and will be idle in turn.
+    /// Hands idle connections of one room to fetches that still dial for it. What they dialled goes
+    /// on and will be idle in turn.
     pub(super) fn hand_over_idle(&mut self) -> bool {
         let Some(room) = self.offers.pop() else { return false };
         let mut next = self.pool.longest_dialling(room);
@@ -464,7 +484,7 @@ impl<N: Net> Reactor<N> {
         self.relieve(key);
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         let allowed = fetch.allowed(Limit::Connect, &self.settings).unwrap_or(ORPHAN_TIME_MAX);
-        let room = fetch.room;
+        let home = fetch.home;
         match &mut fetch.stage {
             Stage::Resolving(lookup, _) => {
                 let lookup = *lookup;
@@ -479,7 +499,7 @@ impl<N: Net> Reactor<N> {
                     connection.phase.go(phase);
                     connection.deadline = self.now.after(allowed);
                     self.watch_deadline(first);
-                    if let Some(orphans) = self.pool.orphans(room) {
+                    if let Some(orphans) = self.pool.orphans(home) {
                         orphans.push(first);
                     }
                 }

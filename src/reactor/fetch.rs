@@ -33,9 +33,11 @@ pub(crate) struct Fetch {
     pub(crate) stage: Stage,
     /// Its origin's.
     pub(crate) room: RoomKey,
+    /// Where it dials, while it does: there, or in a room of the proxy that it is handed to.
+    pub(crate) home: RoomKey,
     /// What it counts for while it waits for first admission.
     pub(crate) weight_bytes: usize,
-    /// In its origin's list: of those waiting, or of those that resolve or dial.
+    /// In the list of those that wait in its room, or of those that resolve or dial in its home.
     pub(crate) links: Links<Self>,
     pub(crate) deadlines: Deadlines,
     pub(crate) timer: Option<TimerId>,
@@ -176,6 +178,7 @@ impl Fetch {
             request,
             stage: Stage::Waiting,
             room,
+            home: room,
             weight_bytes: 0,
             links: Links::default(),
             deadlines: Deadlines::default(),

@@ -1,39 +1,40 @@
 //! Floor 2. Who may go next, and over which connection.
 //!
 //! Origins hold the fetches that wait for their turn, those that are being dialled for, and the
-//! idle connections. In goes "this waits", "this ended", "this is idle"; out comes the next fetch
-//! that the caps allow: round-robin over origins, first in first out inside one.
+//! idle connections; but where requests are handed to a proxy, the proxy holds the last two. In goes
+//! "this waits", "this ended", "this is idle"; out comes the next fetch that the caps allow:
+//! round-robin over origins, first in first out inside one.
 
 #[cfg(debug_assertions)]
 mod audit;
+mod connections;
 mod paces;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+pub(crate) use self::connections::IdleKey;
+use self::connections::{Idle, IdleAnywhere, IdleHere};
 pub(crate) use self::paces::{PaceKey, Paces};
 use super::connection::ConnectionKey;
 use super::fetch::{Fetch, FetchKey};
 use crate::kit::arena::{Arena, Key};
 use crate::kit::list::{Linked, Links, List};
 use crate::kit::moment::Moment;
-use crate::origin::{Origin, Prehashed, Route};
+use crate::origin::{Origin, Prehashed};
 use crate::pace::Pace;
+use crate::proxy::Proxy;
 
 pub(crate) type RoomKey = Key<Room>;
 
 /// Marks the list that a fetch is in.
 pub(crate) struct Queued;
-/// Marks the list of its origin's idle connections.
-struct IdleHere;
-/// Marks the list of all idle connections.
-struct IdleAnywhere;
 /// Marks the lists of rooms: the ring, and those parked.
 struct InTurn;
 
-/// What belongs to one origin. It lives while anything does.
+/// What belongs to one origin, or to one proxy. It lives while anything does.
 pub(crate) struct Room {
-    origin: Origin,
+    owner: Owner,
+    /// None in a proxy's room, which holds no slots either.
     waiting: List<Fetch, Queued>,
     /// Fetches that resolve or dial: an idle connection that appears first is theirs.
     dialling: List<Fetch, Queued>,
@@ -42,10 +43,19 @@ pub(crate) struct Room {
     /// Sockets begun for fetches that then took an idle connection, the oldest first. Some are
     /// open or closed by now.
     orphans: Vec<ConnectionKey>,
+    /// Connections that are or were idle here, and are open.
+    kept: usize,
     /// Slots held.
     active: usize,
     turn: Turn,
     links: Links<Self>,
+}
+
+/// Whose room it is.
+enum Owner {
+    Origin(Origin),
+    /// One that requests are handed to, whatever origin they are for.
+    Proxy(Proxy),
 }
 
 /// Where a room stands for its next turn.
@@ -61,23 +71,11 @@ enum Turn {
     Paced,
 }
 
-/// Stands in for a connection in the lists of idle ones. Made when it is first idle, it lives
-/// as long as the connection.
-pub(crate) struct Idle {
-    connection: ConnectionKey,
-    route: Arc<Route>,
-    room: RoomKey,
-    is_listed: bool,
-    here: Links<Self>,
-    anywhere: Links<Self>,
-}
-
-pub(crate) type IdleKey = Key<Idle>;
-
-/// The origins, their queues and their idle connections.
+/// The origins, their queues, and the idle connections.
 pub(crate) struct Pool {
     rooms: Arena<Room>,
     by_origin: HashMap<Origin, RoomKey, Prehashed>,
+    by_proxy: HashMap<Proxy, RoomKey, Prehashed>,
     /// Rooms where something waits, in the order of their turns.
     ring: List<Room, InTurn>,
     /// Rooms where something waits that hold their share of slots.
@@ -104,6 +102,7 @@ impl Pool {
         Self {
             rooms: Arena::with_capacity(0),
             by_origin: HashMap::with_hasher(Prehashed::default()),
+            by_proxy: HashMap::with_hasher(Prehashed::default()),
             ring: List::default(),
             parked: List::default(),
             parked_at_share: 0,
@@ -123,17 +122,7 @@ impl Pool {
         if let Some(key) = self.by_origin.get(origin) {
             return Some(*key);
         }
-        let room = Room {
-            origin: origin.clone(),
-            waiting: List::default(),
-            dialling: List::default(),
-            idle: List::default(),
-            orphans: Vec::new(),
-            active: 0,
-            turn: Turn::None,
-            links: Links::default(),
-        };
-        let key = self.rooms.insert(room).ok()?;
+        let key = self.rooms.insert(Room::of(Owner::Origin(origin.clone()))).ok()?;
         self.by_origin.insert(origin.clone(), key);
         Some(key)
     }
@@ -212,7 +201,8 @@ impl Pool {
                 continue;
             }
             if let Some(paces) = &mut self.paces
-                && !paces.lets_go(&room.origin, room_key, room.waiting.first(), now)
+                && let Owner::Origin(origin) = &room.owner
+                && !paces.lets_go(origin, room_key, room.waiting.first(), now)
             {
                 room.turn = Turn::Paced;
                 self.busy_rooms -= usize::from(room.active == 0);
@@ -237,8 +227,13 @@ impl Pool {
         }
         let share = self.share();
         let Some(room) = self.rooms.get_mut(room_key) else { return false };
-        let paces = self.paces.as_mut();
-        if room.active >= share || paces.is_some_and(|it| !it.spares_one(&room.origin, now)) {
+        if room.active >= share {
+            return false;
+        }
+        if let Some(paces) = &mut self.paces
+            && let Owner::Origin(origin) = &room.owner
+            && !paces.spares_one(origin, now)
+        {
             return false;
         }
         room.active += 1;
@@ -333,147 +328,32 @@ impl Pool {
         if room.active == 0
             && room.waiting.is_empty()
             && room.dialling.is_empty()
-            && room.idle.is_empty()
+            && room.kept == 0
             && let Some(room) = self.rooms.remove(key)
         {
-            self.by_origin.remove(&room.origin);
+            match room.owner {
+                Owner::Origin(origin) => self.by_origin.remove(&origin),
+                Owner::Proxy(proxy) => self.by_proxy.remove(&proxy),
+            };
         }
-    }
-}
-
-/// Fetches that resolve or dial.
-impl Pool {
-    pub(crate) fn begin_dialling(
-        &mut self,
-        fetches: &mut Arena<Fetch>,
-        room: RoomKey,
-        fetch: FetchKey,
-    ) {
-        if let Some(room) = self.rooms.get_mut(room) {
-            room.dialling.push_back(fetches, fetch);
-        }
-    }
-
-    pub(crate) fn end_dialling(
-        &mut self,
-        fetches: &mut Arena<Fetch>,
-        room: RoomKey,
-        fetch: FetchKey,
-    ) {
-        if let Some(room) = self.rooms.get_mut(room) {
-            room.dialling.remove(fetches, fetch);
-        }
-    }
-
-    /// The sockets of this origin that opened, or will, for nobody.
-    pub(crate) fn orphans(&mut self, room: RoomKey) -> Option<&mut Vec<ConnectionKey>> {
-        Some(&mut self.rooms.get_mut(room)?.orphans)
-    }
-
-    /// The fetch that has dialled longest for this origin.
-    pub(crate) fn longest_dialling(&self, room: RoomKey) -> Option<FetchKey> {
-        self.rooms.get(room)?.dialling.first()
-    }
-
-    /// The one that began to dial next after `fetch`, which must dial for the same origin.
-    pub(crate) fn dialling_after(
-        &self,
-        fetches: &mut Arena<Fetch>,
-        room: RoomKey,
-        fetch: FetchKey,
-    ) -> Option<FetchKey> {
-        self.rooms.get(room)?.dialling.after(fetches, fetch)
-    }
-}
-
-/// Idle connections.
-impl Pool {
-    /// Puts a connection among the idle ones, as the one used last. `entry` is its own from
-    /// before. Gives its entry and its origin's room; `None` where it cannot be kept.
-    pub(crate) fn check_in(
-        &mut self,
-        entry: Option<IdleKey>,
-        connection: ConnectionKey,
-        route: &Arc<Route>,
-    ) -> Option<(IdleKey, RoomKey)> {
-        let key = match entry {
-            Some(key) => key,
-            None => {
-                let entry = Idle {
-                    connection,
-                    route: Arc::clone(route),
-                    room: self.room(&route.origin)?,
-                    is_listed: false,
-                    here: Links::default(),
-                    anywhere: Links::default(),
-                };
-                self.idle.insert(entry).ok()?
-            }
-        };
-        let mut room_key = self.idle.get(key)?.room;
-        if !self.rooms.contains(room_key) {
-            // It went while nothing of the origin was known to it; it comes again.
-            room_key = self.room(&route.origin)?;
-        }
-        let entry = self.idle.get_mut(key)?;
-        entry.room = room_key;
-        entry.is_listed = true;
-        self.rooms.get_mut(room_key)?.idle.push_back(&mut self.idle, key);
-        self.idle_by_age.push_back(&mut self.idle, key);
-        Some((key, room_key))
-    }
-
-    /// Takes the idle connection of this route that was used last.
-    pub(crate) fn check_out(&mut self, room: RoomKey, route: &Arc<Route>) -> Option<ConnectionKey> {
-        let list = &self.rooms.get(room)?.idle;
-        // One step in nearly every case: routes that differ share an origin rarely.
-        let mut candidate = list.last();
-        while let Some(key) = candidate {
-            let entry = self.idle.get(key)?;
-            if entry.route.shares_with(route) {
-                let connection = entry.connection;
-                self.unlist(key);
-                return Some(connection);
-            }
-            candidate = list.before(&mut self.idle, key);
-        }
-        None
-    }
-
-    pub(crate) fn has_idle(&self, room: RoomKey) -> bool {
-        self.rooms.get(room).is_some_and(|room| !room.idle.is_empty())
-    }
-
-    /// The idle connection that was used longest ago.
-    pub(crate) fn oldest_idle(&self) -> Option<ConnectionKey> {
-        Some(self.idle.get(self.idle_by_age.first()?)?.connection)
-    }
-
-    pub(crate) fn idle_connections(&self) -> usize {
-        self.idle_by_age.len()
-    }
-
-    /// A connection has closed.
-    pub(crate) fn forget(&mut self, key: IdleKey) {
-        if let Some(room) = self.unlist(key) {
-            self.vacate(room);
-        }
-        self.idle.remove(key);
-    }
-
-    fn unlist(&mut self, key: IdleKey) -> Option<RoomKey> {
-        let entry = self.idle.get_mut(key)?;
-        if !std::mem::replace(&mut entry.is_listed, false) {
-            return None;
-        }
-        let room = entry.room;
-        self.idle_by_age.remove(&mut self.idle, key);
-        self.rooms.get_mut(room)?.idle.remove(&mut self.idle, key);
-        Some(room)
     }
 }
 
 impl Room {
+    fn of(owner: Owner) -> Self {
+        Self {
+            owner,
+            waiting: List::default(),
+            dialling: List::default(),
+            idle: List::default(),
+            orphans: Vec::new(),
+            kept: 0,
+            active: 0,
+            turn: Turn::None,
+            links: Links::default(),
+        }
+    }
+
     fn is_paced(&self) -> bool {
         self.turn == Turn::Paced
     }
@@ -482,17 +362,5 @@ impl Room {
 impl Linked<InTurn> for Room {
     fn links(&mut self) -> &mut Links<Self> {
         &mut self.links
-    }
-}
-
-impl Linked<IdleHere> for Idle {
-    fn links(&mut self) -> &mut Links<Self> {
-        &mut self.here
-    }
-}
-
-impl Linked<IdleAnywhere> for Idle {
-    fn links(&mut self) -> &mut Links<Self> {
-        &mut self.anywhere
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) served: u64,
     /// Tunnels through proxies, and requests that they handed on.
     pub(crate) led: u64,
+    /// Requests on a connection to a proxy whose last one was for another server.
+    pub(crate) shared: u64,
     pub(crate) hedges: u64,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
@@ -142,6 +144,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         cancelled: env.ledger.fetches_cancelled,
         served: env.ledger.requests_served,
         led: env.proxies.led,
+        shared: env.proxies.shared,
         hedges: env.ledger.hedges,
         broken: env.ledger.broken().map(str::to_owned),
         story: env.story.take_lines(),

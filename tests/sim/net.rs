@@ -312,6 +312,7 @@ impl World {
         {
             // A request that the proxy is to hand on.
             wire.watcher = Some(Parser::default());
+            wire.is_handed = true;
         }
         let Some(watcher) = self.wires.get_mut(&id).and_then(|wire| wire.watcher.as_mut()) else {
             return;

@@ -2,7 +2,8 @@
 //!
 //! What must hold: a proxy is asked for servers that there are, with its own login and no other; no
 //! server behind one sees that login; nothing is said into a tunnel before it is there; what a
-//! server says reaches the fetch that asked it, as without a proxy. Where proxies behave, all goes
+//! server says reaches the fetch that asked it, as without a proxy; caps and paces are the servers',
+//! though one connection carries requests for several. Where proxies behave, all goes
 //! well; where they do not, they refuse, fall silent, end, or say more than they were asked for.
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ pub(crate) struct Proxies {
     used: BTreeSet<String>,
     /// Tunnels, and requests that were handed on.
     pub(crate) led: u64,
+    /// Those of them that came on a connection on which the last was for another server.
+    pub(crate) shared: u64,
 }
 
 #[derive(Debug)]

@@ -137,7 +137,8 @@ pub(crate) enum Step {
 pub(crate) struct Wire {
     pub(crate) token: Token,
     pub(crate) remote: SocketAddr,
-    /// Whose server it is; none: a name server, or a proxy that has not led anywhere yet.
+    /// Whose server it is; none: a name server, or a proxy that has not led anywhere yet. Where
+    /// requests are handed to one, that of the last request that has said whose it is.
     pub(crate) origin: Option<usize>,
     /// The proxy that it was dialled to.
     pub(crate) proxy: Option<usize>,
@@ -145,6 +146,10 @@ pub(crate) struct Wire {
     pub(crate) opens_at: u64,
     /// An HTTP proxy was told nothing yet: neither a request nor CONNECT.
     pub(crate) is_undecided: bool,
+    /// A proxy is handed requests on it, each for whatever server it names.
+    pub(crate) is_handed: bool,
+    /// The server of the request before, where that is so.
+    pub(crate) origin_before: Option<usize>,
     pub(crate) phase: Phase,
 
     // The client's kernel.
@@ -206,6 +211,8 @@ impl Wire {
             proxy: None,
             opens_at: 0,
             is_undecided: false,
+            is_handed: false,
+            origin_before: None,
             phase: Phase::Connecting,
             received: VecDeque::new(),
             fin: false,

@@ -497,10 +497,11 @@ impl World {
             let host = &asked.host;
             self.env.ledger.break_law(format!("a proxy is asked for {host}, which is nobody"));
         }
-        if let Some(wire) = self.wires.get_mut(&id) {
-            wire.origin = server;
-        }
-        self.check_caps(server);
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut wire.origin_before, server);
+        self.env.proxies.shared += u64::from(before.is_some() && before != server);
+        wire.origin = server;
+        self.check_origin(server);
     }
 
     fn parse(&mut self, id: usize, plain: &[u8]) -> Vec<Parsed> {
@@ -703,7 +704,16 @@ impl World {
         }
         wire.writing = None;
         wire.begun += 1;
+        if wire.is_handed {
+            // Whose it is it has not said yet.
+            wire.origin = None;
+        }
         let origin = wire.origin;
+        self.check_origin(origin);
+    }
+
+    /// A request begins, for this server or for one that it has yet to name.
+    fn check_origin(&mut self, origin: Option<usize>) {
         if let Some(at) = origin
             && let Some(law) = self.env.paces.request_begins(at, self.env.now)
         {

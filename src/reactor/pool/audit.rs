@@ -4,9 +4,10 @@
 //! themselves, or a panic that names the law.
 
 use super::super::audit::Tally;
-use super::{IdleKey, Pool, RoomKey, Turn};
+use super::{IdleKey, Owner, Pool, RoomKey, Turn};
 use crate::kit::arena::Arena;
 use crate::kit::list::List;
+use crate::origin::Route;
 use crate::reactor::connection::ConnectionKey;
 use crate::reactor::fetch::{Fetch, Stage};
 
@@ -23,10 +24,21 @@ impl Pool {
         let mut books = Books::default();
         let (mut busy, mut in_ring, mut parked) = (0, 0, 0);
         for (key, room) in self.rooms.iter() {
-            assert!(self.by_origin.get(&room.origin) == Some(&key), "a room is its origin's");
-            let waiting = walk(&room.waiting, fetches, key, |it| matches!(it, Stage::Waiting));
-            let dialling = walk(&room.dialling, fetches, key, |it| {
-                matches!(it, Stage::Resolving(..) | Stage::Dialling(_))
+            let own = match &room.owner {
+                Owner::Origin(origin) => self.by_origin.get(origin),
+                Owner::Proxy(proxy) => {
+                    let is_idle = room.waiting.is_empty() && room.active == 0;
+                    assert!(is_idle, "caps and turns are the origins'");
+                    self.by_proxy.get(proxy)
+                }
+            };
+            assert!(own == Some(&key), "a room is its owner's");
+            let waiting = walk(&room.waiting, fetches, |it| {
+                it.room == key && matches!(it.stage, Stage::Waiting)
+            });
+            let dialling = walk(&room.dialling, fetches, |it| {
+                let dials = matches!(it.stage, Stage::Resolving(..) | Stage::Dialling(_));
+                dials && it.home == key && self.is_home(key, &it.request.parts.route)
             });
             books.waiting.add(key, waiting);
             books.dialling.add(key, dialling);
@@ -34,7 +46,7 @@ impl Pool {
             let is_busy = room.active > 0 || (waiting > 0 && !room.is_paced());
             busy += usize::from(is_busy);
             assert!(
-                is_busy || waiting > 0 || dialling > 0 || !room.idle.is_empty(),
+                is_busy || waiting > 0 || dialling > 0 || room.kept > 0,
                 "a room has something in it"
             );
             let is_fair = self.per_origin.is_none_or(|most| room.active <= most);
@@ -43,7 +55,8 @@ impl Pool {
             parked += usize::from(room.turn == Turn::Parked);
             assert!(waiting == 0 || room.turn != Turn::None, "where something waits is in line");
         }
-        assert_eq!(self.by_origin.len(), self.rooms.len(), "each origin has one room");
+        let owners = self.by_origin.len() + self.by_proxy.len();
+        assert_eq!(owners, self.rooms.len(), "each owner has one room");
         assert_eq!(
             (self.ring.len(), self.parked.len()),
             (in_ring, parked),
@@ -71,21 +84,36 @@ impl Pool {
             assert!(self.idle.get(key).is_some_and(|entry| entry.is_listed), "what is idle is so");
             next = self.idle_by_age.after(&mut self.idle, key);
         }
-        let mut by_room = 0;
+        let (mut by_room, mut kept) = (0, Tally::default());
         for (room_key, room) in self.rooms.iter() {
+            kept.add(room_key, room.kept);
             let mut next = room.idle.first();
             while let Some(key) = next {
                 by_room += 1;
                 assert!(by_room <= self.idle.len(), "a list has an end");
                 let is_here =
                     self.idle.get(key).is_some_and(|it| it.is_listed && it.room == room_key);
-                assert!(is_here, "what is idle is in its origin's list");
+                assert!(is_here, "what is idle is in its home's list");
                 next = room.idle.after(&mut self.idle, key);
             }
         }
+        let mut entries = Tally::default();
+        for (_, entry) in self.idle.iter() {
+            assert!(self.is_home(entry.room, &entry.route), "what is kept is its home's");
+            entries.add(entry.room, 1);
+        }
+        assert_eq!(kept, entries, "what is kept is counted");
         let (listed, _) = self.idle_entries();
         assert_eq!((by_age, by_room), (listed, listed), "what is idle is once in each list");
         assert_eq!(self.idle_by_age.len(), listed, "what is idle is counted");
+    }
+
+    fn is_home(&self, room: RoomKey, route: &Route) -> bool {
+        let home = match route.forwarder() {
+            None => self.by_origin.get(&route.origin),
+            Some(proxy) => self.by_proxy.get(proxy),
+        };
+        home == Some(&room)
     }
 
     /// Connections that are idle, and those that are or were.
@@ -105,14 +133,13 @@ impl Pool {
 fn walk(
     list: &List<Fetch, super::Queued>,
     fetches: &mut Arena<Fetch>,
-    room: RoomKey,
-    is_right: impl Fn(&Stage) -> bool,
+    is_right: impl Fn(&Fetch) -> bool,
 ) -> usize {
     let (mut count, mut next) = (0, list.first());
     while let Some(key) = next {
         count += 1;
         assert!(count <= fetches.len(), "a list has an end");
-        let is_here = fetches.get(key).is_some_and(|it| it.room == room && is_right(&it.stage));
+        let is_here = fetches.get(key).is_some_and(&is_right);
         assert!(is_here, "who is in a list is where it says");
         next = list.after(fetches, key);
     }

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-#[cfg(debug_assertions)]
-use super::Room;
 use super::RoomKey;
+#[cfg(debug_assertions)]
+use super::{Owner, Room};
 use crate::error::Error;
 use crate::kit::arena::{Arena, Key};
 use crate::kit::moment::Moment;
@@ -220,7 +220,8 @@ impl Paces {
             assert!(paced.probe.is_none_or(&holds_slot), "a probe is under way");
         }
         for (key, room) in rooms.iter().filter(|(_, room)| room.is_paced()) {
-            let paced = self.by_origin.get(&room.origin).and_then(|key| self.entries.get(*key));
+            let Owner::Origin(origin) = &room.owner else { unreachable!("a proxy is not paced") };
+            let paced = self.by_origin.get(origin).and_then(|key| self.entries.get(*key));
             let has_timer = paced.is_some_and(|it| it.room == Some(key) && it.timer.is_some());
             assert!(has_timer || is_due, "an origin that waits has a timer");
         }
