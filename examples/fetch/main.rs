@@ -11,7 +11,8 @@
 //! | `lines`, `stdio`, `source`, `jobs` | bytes in, lines, jobs, requests |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
 //! | `record`, `output` | results as text, and their way out |
-//! | `files`, `part` | bodies in files: where they go, and how they get there |
+//! | `files`, `part`, `left` | bodies in files: where they go, how they get there, what is left of one |
+//! | `temporary` | what a file is called until it is whole |
 //! | `cookies` | the jar's file |
 //! | `progress`, `summary`, `verbose` | what standard error shows |
 //! | `report` | the page of a run |
@@ -24,6 +25,7 @@ mod demo;
 mod desk;
 mod files;
 mod jobs;
+mod left;
 mod lines;
 mod origin;
 mod output;
@@ -38,6 +40,7 @@ mod sockets;
 mod source;
 mod stdio;
 mod summary;
+mod temporary;
 mod values;
 mod verbose;
 
