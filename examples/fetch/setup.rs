@@ -228,6 +228,12 @@ fn tls_of(args: &Args) -> Result<TlsSettings, String> {
         let pem = read_pem("--cacert", path, CERTIFICATE)?;
         tls = tls.with_roots(Roots::OnlyAdded).add_ca_pem(pem);
     }
+    if args.native_roots {
+        if !cfg!(feature = "native-roots") {
+            return Err("--native-roots: the feature native-roots is not built in".to_owned());
+        }
+        tls = tls.with_roots(Roots::Native);
+    }
     if let Some(path) = &args.cert {
         let chain = read_pem("--cert", path, CERTIFICATE)?;
         let key = match &args.key {
