@@ -16,18 +16,17 @@ pub(crate) fn create(
     let parent = path.parent().unwrap_or(Path::new(""));
     let stem = format!(".fetch-{}-{word}", std::process::id());
     options.write(true).create_new(true);
-    let mut nth = 0;
-    loop {
+    for nth in 0..NAMES_MAX {
         let name = if nth == 0 { format!("{stem}.part") } else { format!("{stem}-{nth}.part") };
         let temporary = parent.join(name);
-        match options.open(&temporary) {
-            // One that was killed had this process's number: in containers it is often the same.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && nth < NAMES_MAX => {
-                nth += 1
-            }
-            opened => return opened.map(|file| (file, temporary)),
+        let opened = options.open(&temporary);
+        // One that was killed had this process's number: in containers it is often the same.
+        let is_taken = opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists);
+        if !is_taken {
+            return opened.map(|file| (file, temporary));
         }
     }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 const NAMES_MAX: u32 = 1_000;
