@@ -23,6 +23,12 @@ use crate::settings::Settings;
 /// Every outcome is a value. A status of 404 is an answer; a refused connection is an [`Error`];
 /// neither ever touches another fetch.
 ///
+/// Every response is whole, and in memory, before it is given: at most
+/// [`body_bytes_max`](Settings::body_bytes_max) of a body. What needs events is for a [`Reactor`]
+/// alone: responses that are taken piece by piece, [pushed bodies](Body::pushed), and
+/// [upgrades](Request::upgrade). Bodies that are [read](Body::reader) as they are sent are taken
+/// here, too.
+///
 /// ```no_run
 /// use whippet::Client;
 ///

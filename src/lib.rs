@@ -55,7 +55,8 @@
 //! ([`get`](Client::get)), many in order with errors in their places
 //! ([`gather`](Client::gather)), as they complete from an iterator that may be endless
 //! ([`as_completed`](Client::as_completed)), or while new URLs are found
-//! ([`submit`](Client::submit), [`next_completed`](Client::next_completed)).
+//! ([`submit`](Client::submit), [`next_completed`](Client::next_completed)). Bodies that are taken
+//! or given piece by piece, and upgrades, need events: they are the reactor's alone.
 //!
 //! # Three nouns
 //!

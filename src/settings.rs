@@ -35,7 +35,9 @@ use crate::userinfo::netrc::Netrc;
 /// | `deny_private` | no |
 /// | `resolver`, `dns_servers`, `resolve` | [`ResolverChoice::Auto`], none, none |
 /// | `connect_to`, `sockets` | none, [`SocketSettings`] |
+/// | `proxies` | none; the environment is not read |
 /// | `tls` | TLS 1.2 and 1.3, the web's root certificates |
+/// | `events_per_wait_max` | 1,024 |
 ///
 /// ```
 /// use std::time::Duration;
@@ -238,5 +240,29 @@ pub struct Resolve {
 impl Resolve {
     pub(crate) fn matches(&self, host: &str, port: u16) -> bool {
         self.port == port && self.host.eq_ignore_ascii_case(host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The text of this file, read as one who looks for a default reads it.
+    #[test]
+    fn the_table_of_defaults_has_every_field() {
+        let text = include_str!("settings.rs");
+        let (docs, rest) = text.split_once("pub struct Settings {\n").unwrap();
+        let fields = rest.split("\n}\n").next().unwrap().lines();
+        let fields: BTreeSet<&str> = fields
+            .filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'))
+            .map(|(name, _)| name)
+            .collect();
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("/// | `"));
+        let named: BTreeSet<&str> = rows
+            .filter_map(|row| row.split(" | ").next())
+            .flat_map(|names| names.split('`').step_by(2))
+            .collect();
+        assert!(fields.len() > 20, "{fields:?}");
+        assert_eq!(named, fields);
     }
 }

@@ -15,6 +15,9 @@ use support::{Origin, Reply, Seen, program, response};
 
 const TEXT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const TAG: (&str, &str) = ("ETag", "\"one\"");
+/// What is left of `file`.
+const PART: &str = ".file.fetch-part";
+const NOTE: &str = ".file.fetch-note";
 
 /// A directory of the test's own, with one file that is downloaded to it.
 struct Scratch {
@@ -72,8 +75,7 @@ fn cut(headers: &[(&str, &str)], end: usize) -> Reply {
 
 /// The rest from where the request asks for it, to `end`.
 fn rest(seen: &Seen, end: usize) -> Reply {
-    let from = seen.header("range").unwrap().strip_prefix("bytes=").unwrap();
-    let from: usize = from.strip_suffix('-').unwrap().parse().unwrap();
+    let from = asked_from(seen);
     let range = format!("bytes {from}-{}/{}", TEXT.len() - 1, TEXT.len());
     if end == TEXT.len() {
         return response(206, &[TAG, ("Content-Range", &range)], &TEXT[from..]);
@@ -86,6 +88,11 @@ fn rest(seen: &Seen, end: usize) -> Reply {
     Reply::new().send([head.as_bytes(), &TEXT[from..end]].concat()).close()
 }
 
+fn asked_from(seen: &Seen) -> usize {
+    let from = seen.header("range").unwrap().strip_prefix("bytes=").unwrap();
+    from.strip_suffix('-').unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_download_goes_on_where_it_ended_as_often_as_it_must() {
     let origin = Origin::plain(|seen| match seen.connection {
@@ -96,10 +103,10 @@ fn a_download_goes_on_where_it_ended_as_often_as_it_must() {
     let scratch = Scratch::new("goes-on");
     let url = origin.url("/");
     assert_eq!(scratch.go_on(&url), 1);
-    assert_eq!(scratch.names(), ["file.part", "file.part.from"]);
-    assert_eq!(scratch.read("file.part"), &TEXT[..10]);
+    assert_eq!(scratch.names(), [NOTE, PART]);
+    assert_eq!(scratch.read(PART), &TEXT[..10]);
     assert_eq!(scratch.go_on(&url), 1);
-    assert_eq!(scratch.read("file.part"), &TEXT[..25]);
+    assert_eq!(scratch.read(PART), &TEXT[..25]);
     let checksum = format!("sha256:{:x}", Hex(Sha256::digest(TEXT).into()));
     let done = scratch.fetch(&url, &["--continue", "--checksum", &checksum]);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
@@ -188,11 +195,126 @@ fn an_error_or_another_part_leaves_what_is_there() {
     let url = origin.url("/");
     for _ in 0..3 {
         assert_eq!(scratch.go_on(&url), 1);
-        assert_eq!(scratch.read("file.part"), &TEXT[..10]);
+        assert_eq!(scratch.read(PART), &TEXT[..10]);
     }
     // There is no such rest: what is there was of no use.
     assert_eq!((scratch.go_on(&url), scratch.names().len()), (1, 0));
     assert_eq!((scratch.go_on(&url), scratch.read("file")), (0, TEXT.to_vec()));
+}
+
+/// `dir/x.part` is a file like any other, though `dir/x` is not whole yet.
+#[test]
+fn no_url_names_what_is_left_of_another() {
+    let origin = Origin::plain(|seen| match (&seen.target[..], seen.header("range")) {
+        ("/x", None) => cut(&[TAG], 10),
+        ("/x", Some(_)) => rest(seen, TEXT.len()),
+        ("/x.part" | "/.x.fetch-part", _) => response(200, &[("ETag", "\"other\"")], b"other"),
+        _ => Reply::new().close(),
+    });
+    let scratch = Scratch::new("neighbours");
+    let into = |target: &str| {
+        let directory = format!("{}/", scratch.directory.display());
+        let arguments = ["-s", "--retry", "0", "--continue", "-o", &directory, &origin.url(target)];
+        program::fetch(&arguments).output().unwrap().status.code().unwrap()
+    };
+    fs::write(scratch.directory.join("x.part.from"), "the user's own").unwrap();
+    assert_eq!(into("/x"), 1);
+    assert_eq!((into("/x.part"), into("/.x.fetch-part")), (0, 0));
+    assert_eq!(into("/x"), 0);
+    assert_eq!(scratch.names(), ["_.x.fetch-part", "x", "x.part", "x.part.from"]);
+    assert_eq!(scratch.read("x"), TEXT);
+    assert_eq!(
+        (scratch.read("x.part"), scratch.read("_.x.fetch-part")),
+        (b"other".into(), b"other".into())
+    );
+    assert_eq!(scratch.read("x.part.from"), b"the user's own");
+}
+
+#[test]
+fn what_fetch_did_not_make_is_neither_added_to_nor_removed() {
+    let origin = Origin::plain(|_| response(200, &[TAG], TEXT));
+    let scratch = Scratch::new("not-made");
+    for name in [PART, NOTE] {
+        fs::write(scratch.directory.join(name), "the user's own").unwrap();
+        let done = scratch.fetch(&origin.url("/"), &["--continue"]);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains(name) && said.lines().count() == 1, "{said}");
+        assert_eq!(done.status.code(), Some(1));
+        assert_eq!(
+            (scratch.names(), scratch.read(name)),
+            (vec![name.to_owned()], b"the user's own".into())
+        );
+        fs::remove_file(scratch.directory.join(name)).unwrap();
+    }
+}
+
+/// The test has the lock that another run would have.
+#[test]
+fn two_runs_never_write_to_one_part() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        1 | 3 => rest(seen, TEXT.len()),
+        _ => response(200, &[("ETag", "\"two\"")], b"another text"),
+    });
+    let scratch = Scratch::new("two-runs");
+    let url = origin.url("/");
+    assert_eq!(scratch.go_on(&url), 1);
+    let note = fs::File::open(scratch.directory.join(NOTE)).unwrap();
+    rustix::fs::flock(&note, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    // Neither goes on with it, nor begins anew.
+    for _ in 0..2 {
+        let done = scratch.fetch(&url, &["--continue"]);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains("another run is downloading it"), "{said}");
+        assert_eq!((done.status.code(), scratch.names().len()), (Some(1), 2));
+        assert_eq!(scratch.read(PART), &TEXT[..10]);
+    }
+    drop(note);
+    assert_eq!((scratch.go_on(&url), scratch.read("file")), (0, TEXT.to_vec()));
+}
+
+/// What was asked for was the rest behind ten bytes.
+#[test]
+fn what_another_run_has_gone_on_with_meanwhile_is_left_to_it() {
+    let scratch = Scratch::new("meanwhile");
+    let part = scratch.directory.join(PART);
+    let origin = Origin::plain(move |seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        1 => {
+            fs::write(&part, &TEXT[..20]).unwrap();
+            rest(seen, TEXT.len())
+        }
+        _ => rest(seen, TEXT.len()),
+    });
+    let url = origin.url("/");
+    assert_eq!((scratch.go_on(&url), scratch.go_on(&url)), (1, 1));
+    assert_eq!(scratch.read(PART), &TEXT[..20]);
+    assert_eq!((scratch.go_on(&url), scratch.read("file")), (0, TEXT.to_vec()));
+}
+
+/// A server may send less than was asked for (RFC 9110 §15.3.7), and must not mix versions.
+#[test]
+fn a_part_of_the_rest_is_not_the_whole() {
+    let origin = Origin::plain(|seen| match seen.connection {
+        0 => cut(&[TAG], 10),
+        1 => response(206, &[TAG, ("Content-Range", "bytes 10-24/36")], &TEXT[10..25]),
+        2 => response(206, &[TAG, ("Content-Range", "bytes 25-35/*")], &TEXT[25..]),
+        3 => {
+            let of_another = [("ETag", "\"two\""), ("Content-Range", "bytes 25-35/36")];
+            response(206, &of_another, b"another tex")
+        }
+        _ => rest(seen, TEXT.len()),
+    });
+    let scratch = Scratch::new("less");
+    let url = origin.url("/");
+    assert_eq!(scratch.go_on(&url), 1);
+    for _ in 0..3 {
+        assert_eq!(scratch.go_on(&url), 1);
+        assert_eq!((scratch.names().len(), scratch.read(PART)), (2, TEXT[..25].to_vec()));
+    }
+    assert_eq!((scratch.go_on(&url), scratch.names()), (0, vec!["file".to_owned()]));
+    assert_eq!(scratch.read("file"), TEXT);
+    assert_eq!(asked_from(&origin.requests()[1]), 10);
 }
 
 #[test]
@@ -220,7 +342,7 @@ fn a_file_with_another_checksum_is_not_kept() {
     let url = origin.url("/");
     assert_eq!(scratch.go_on(&url), 1);
     // Somebody has written to it since.
-    fs::write(scratch.directory.join("file.part"), "012345678X").unwrap();
+    fs::write(scratch.directory.join(PART), "012345678X").unwrap();
     let checksum = format!("sha256:{:x}", Hex(Sha256::digest(TEXT).into()));
     let done = scratch.fetch(&url, &["--continue", "--checksum", &checksum]);
     let said = String::from_utf8(done.stderr).unwrap();

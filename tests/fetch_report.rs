@@ -54,6 +54,16 @@ fn a_line_that_is_no_job_is_in_the_page() {
 }
 
 #[test]
+fn a_file_beside_the_page_stays_what_it_was() {
+    let (path, option) = place("beside");
+    let beside = path.with_extension("html.part");
+    fs::write(&beside, "the user's own").unwrap();
+    program::run(program::fetch(&["-s", "--report", &option, "-i", "-"]), "nonsense\n");
+    assert!(fs::read_to_string(path).unwrap().contains("invalid_url"));
+    assert_eq!(fs::read_to_string(beside).unwrap(), "the user's own");
+}
+
+#[test]
 fn a_page_that_cannot_be_written_is_said_before_anything_is_fetched() {
     let origin = Origin::plain(|_| ok("hello"));
     let args = ["--report", "/nowhere/at/all.html", &origin.url("/")];

@@ -141,6 +141,48 @@ fn a_server_cannot_move_the_cursor_of_a_terminal() {
     assert!(!shown.contains('\u{9b}'), "{shown:?}");
 }
 
+#[test]
+#[cfg(not(feature = "native-roots"))]
+fn the_systems_authorities_need_their_feature() {
+    let origin = Origin::plain(|_| ok("reached"));
+    // Even where nothing is verified: who asked for them is not to believe that they count.
+    for more in [&[][..], &["-k"]] {
+        let done = run(&[more, &["--native-roots", &origin.url("/")]].concat(), "");
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert_eq!(said, "fetch: --native-roots: the feature native-roots is not built in\n");
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+/// On Linux what the system trusts is in a file, and `SSL_CERT_FILE` says in which.
+#[test]
+#[cfg(all(feature = "native-roots", target_os = "linux"))]
+fn the_systems_authorities_are_trusted_where_asked() {
+    let origin = Origin::tls(|_| ok("reached"));
+    let files = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let write = |name: &str, pem: &str| {
+        let path = files.join(format!("fetch-trust-{name}.pem"));
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let known = write("known", &support::ca_pem());
+    let other = write("other", &support::client_identity().0);
+    let url = origin.url("/");
+    let fetched = |system: &std::path::Path, options: &[&str]| {
+        let mut command = program::fetch(&["-s", "--json", &url]);
+        command.args(options).env("SSL_CERT_FILE", system).env_remove("SSL_CERT_DIR");
+        let record = records(&program::run(command, "")).remove(0);
+        record["error"]["kind"].as_str().unwrap_or("none").to_owned()
+    };
+    assert_eq!(fetched(&known, &["--native-roots"]), "none");
+    // The web's authorities are those that count otherwise, and the system's where it was asked.
+    assert_eq!(fetched(&known, &[]), "certificate");
+    assert_eq!(fetched(&other, &["--native-roots"]), "certificate");
+    let also = known.to_str().unwrap();
+    assert_eq!(fetched(&other, &["--native-roots", "--cacert", also]), "none");
+}
+
 /// What would begin another line, end the string, or be taken for either by who is careless.
 const HOSTILE: [&str; 10] = [
     "\r\nInjected: 1",

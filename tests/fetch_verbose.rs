@@ -80,6 +80,39 @@ fn one_fetch_reads_as_curls() {
     assert!(last.starts_with("* Done: T in all, ") && last.ends_with(" 2 attempts"), "{last}");
 }
 
+/// What README.md shows is what the program says, but for its numbers.
+#[test]
+fn the_sample_is_what_is_said() {
+    let readme = include_str!("../README.md");
+    let (_, sample) = readme.split_once("$ fetch -sv ").unwrap();
+    let (options, sample) = sample.split_once(" http://127.0.0.1:8080/\n").unwrap();
+    let sample = sample.split("```").nth(2).unwrap().strip_prefix("text\n").unwrap();
+    let origin = Origin::plain(|_| response(200, &[], "hello"));
+    let url = origin.url("/");
+    let args = ["-sv"].into_iter().chain(options.split(' ')).chain([&*url]);
+    let done = program::run(program::fetch(&args.collect::<Vec<_>>()), "");
+    let said = String::from_utf8(done.stderr).unwrap();
+    let as_it_is = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(without_numbers);
+        // Phases of no time are not in the last line.
+        lines.map(|line| if line.starts_with("* Done") { "* Done".into() } else { line }).collect()
+    };
+    assert_eq!(as_it_is(&said), as_it_is(sample));
+}
+
+/// `12.3` becomes `0.0`.
+fn without_numbers(line: &str) -> String {
+    let mut kept = String::new();
+    for c in line.chars() {
+        match c {
+            '0'..='9' if kept.ends_with('0') => {}
+            '0'..='9' => kept.push('0'),
+            other => kept.push(other),
+        }
+    }
+    kept
+}
+
 #[test]
 fn several_fetches_are_numbered_and_failures_explained() {
     let origin = Origin::plain(|_| response(200, &[], "hello"));

@@ -46,17 +46,17 @@ pub(crate) struct Args {
     /// Fetches in flight at once to one origin [default: a fair share]
     #[arg(long, value_name = "N")]
     pub(crate) per_host: Option<NonZeroUsize>,
-    /// Attempts a second for each host, retries and redirects included
+    /// Attempts a second for each origin (scheme, host and port), retries and redirects included
     #[arg(long, value_name = "N", value_parser = values::rate)]
     pub(crate) rate: Option<Rate>,
-    /// Leave a host alone for as long as it asks: Retry-After, and RateLimit fields
+    /// Leave an origin alone for as long as it asks: Retry-After, and RateLimit fields
     #[arg(long)]
     pub(crate) polite: bool,
     /// Send a request again whose answer has not begun after SECONDS, or after the time in which
-    /// 95 % of the host's answers begin (p95); one in twenty at the most, and the first answer counts
+    /// 95 % of the origin's answers begin (p95); one in twenty at the most, and the first answer counts
     #[arg(long, value_name = "SECONDS|p95", value_parser = values::hedge)]
     pub(crate) hedge: Option<Hedge>,
-    /// Leave a host alone for 30 s after N failures in a row; what waits for it fails at once
+    /// Leave an origin alone for 30 s after N failures in a row; what waits for it fails at once
     #[arg(long, value_name = "N")]
     pub(crate) circuit: Option<NonZeroU32>,
     /// Seconds for one fetch in all, from its admission; 0: no limit [default: 30]
@@ -154,6 +154,9 @@ pub(crate) struct Args {
     /// Trust the certificate authorities in FILE (PEM) in place of the web's
     #[arg(long, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
+    /// Trust what the operating system trusts in place of the web's authorities, beside --cacert
+    #[arg(long)]
+    pub(crate) native_roots: bool,
     /// A certificate to show to servers (PEM)
     #[arg(short = 'E', long, value_name = "FILE")]
     pub(crate) cert: Option<PathBuf>,

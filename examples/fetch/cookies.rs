@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 use whippet::CookieJar;
 
+use super::temporary;
+
 /// What the command line says of them.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Cookies {
@@ -58,10 +60,8 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return File::options().write(true).open(path)?.write_all(text);
     }
-    let parent = path.parent().unwrap_or(Path::new(""));
-    let temporary = parent.join(format!(".fetch-{}-cookies.part", std::process::id()));
-    let mut file =
-        File::options().write(true).create_new(true).mode(OWNER_ONLY).open(&temporary)?;
+    let options = &mut File::options();
+    let (mut file, temporary) = temporary::create(path, "cookies", options.mode(OWNER_ONLY))?;
     let written = file.write_all(text).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // There is nobody left to tell; the name says that it is partial.

@@ -328,6 +328,9 @@ mod tests {
                     let inside = path.strip_prefix("o").unwrap();
                     let plain = |c: Component<'_>| matches!(c, Component::Normal(_));
                     assert!(inside.components().all(plain), "{id} {url} {template}: {path:?}");
+                    // Names that begin with a dot are the program's own: `temporary`, `left`.
+                    let hidden = |c: Component<'_>| c.as_os_str().as_encoded_bytes()[0] == b'.';
+                    assert!(!inside.components().any(hidden), "{id} {url} {template}: {path:?}");
                     assert!(inside.components().next().is_some(), "{path:?}");
                     assert!(!path.to_str().unwrap().contains(['\0', '\n', '\\']));
                 }

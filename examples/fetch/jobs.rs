@@ -128,9 +128,7 @@ impl Spec {
             self.url = Some(text("url", url)?.into());
         }
         for (name, value) in fields {
-            if !value.is_null() {
-                self.take(&name, value)?;
-            }
+            self.take(&name, value)?;
         }
         if self.url.is_none() {
             return Err("the field url is missing".to_owned());
@@ -138,8 +136,11 @@ impl Spec {
         Ok(())
     }
 
+    /// Takes a field. One that is null says nothing; but a name that nobody knows is refused with
+    /// null, too.
     fn take(&mut self, name: &str, value: Value) -> Result<(), String> {
         match name {
+            known if value.is_null() && FIELDS.contains(&known) => {}
             "method" => self.method = Some(text(name, value)?),
             "headers" => self.headers = headers(&value).ok_or_else(not_headers)?,
             "body" | "body_base64" if self.body.is_some() => {
@@ -347,6 +348,23 @@ fn auth(value: &Value) -> Result<Auth, String> {
     .map_err(|error| format!("auth: {error}"))
 }
 
+/// What a job may say, beside `id` and `url`.
+const FIELDS: [&str; 13] = [
+    "method",
+    "headers",
+    "body",
+    "body_base64",
+    "timeout",
+    "follow",
+    "retries",
+    "decode",
+    "resolve",
+    "proxy",
+    "auth",
+    "cookies",
+    "expect_continue",
+];
+
 #[cfg(test)]
 mod model;
 
@@ -373,6 +391,15 @@ mod tests {
         assert_eq!(method(r#"{"url":"http://a.example/","method":null}"#), "GET");
         let head = Defaults { method: Some("HEAD".into()), ..Defaults::default() };
         assert_eq!(job(r#"{"url":"http://a/"}"#, &head).request.unwrap().method(), "HEAD");
+    }
+
+    #[test]
+    fn null_is_as_if_a_field_were_not_there() {
+        for name in FIELDS {
+            let line = format!(r#"{{"url":"http://a/","{name}":null}}"#);
+            let request = job(&line, &Defaults::default()).request.unwrap();
+            assert_eq!(request.method(), "GET", "{name}");
+        }
     }
 
     #[test]
@@ -434,6 +461,7 @@ mod tests {
             ("{}", "url is missing"),
             (r#"{"url":7}"#, "url"),
             (r#"{"url":"http://a/","ulr":1}"#, "\"ulr\""),
+            (r#"{"url":"http://a/","ulr":null}"#, "\"ulr\""),
             (r#"{"url":"http://a/","proxy":"x://b"}"#, "proxy"),
             (r#"{"url":"http://a/","proxy":1}"#, "proxy"),
             (r#"{"url":"http://a/","decode":"gzip"}"#, "decode"),

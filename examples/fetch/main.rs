@@ -12,7 +12,8 @@
 //! | `upload` | standard input as the body of a request |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
 //! | `record`, `output` | results as text, and their way out |
-//! | `files`, `part` | bodies in files: where they go, and how they get there |
+//! | `files`, `part`, `left` | bodies in files: where they go, how they get there, what is left of one |
+//! | `temporary` | what a file is called until it is whole |
 //! | `cookies` | the jar's file |
 //! | `progress`, `summary`, `verbose` | what standard error shows |
 //! | `report` | the page of a run |
@@ -27,6 +28,7 @@ mod desk;
 mod fields;
 mod files;
 mod jobs;
+mod left;
 mod lines;
 mod origin;
 mod output;
@@ -42,6 +44,7 @@ mod sockets;
 mod source;
 mod stdio;
 mod summary;
+mod temporary;
 mod upload;
 mod values;
 mod verbose;

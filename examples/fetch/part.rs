@@ -2,11 +2,12 @@
 //! how a later run goes on with that.
 //!
 //! In go a path, heads and pieces of a body; out comes a whole file of that name, or none. With
-//! `--continue` what there is of it stays, as `NAME.part`, beside `NAME.part.from`, which has the
-//! URL and the validator (RFC 9110 §8.8) that the server gave with it.
+//! `--continue` what there is of it stays, where [`left`](super::left) says, for the next run that
+//! wants the same version (RFC 9110 §8.8) of the same URL.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use sha2::{Digest, Sha256};
 use whippet::url::Url;
 use whippet::{Head, Request};
 
-use super::values::Checksum;
+use super::left::{Claim, Left, Note};
+use super::temporary;
+use super::values::{Checksum, hex};
 
 /// A file that is being written. Dropped before it is [kept](Self::keep), it leaves nothing, or
 /// what a later run can go on with.
@@ -23,12 +26,22 @@ use super::values::Checksum;
 pub(crate) struct Part {
     file: File,
     path: PathBuf,
-    /// `None` for what cannot be renamed over, as /dev/null, and once it was kept.
-    temporary: Option<PathBuf>,
-    /// Beside the temporary file, where it may stay.
-    note: Option<PathBuf>,
+    state: State,
+    /// How long the whole is, where a part says so.
+    length: Option<u64>,
     /// What was written, and what it must come to.
     check: Option<(Sha256, Checksum)>,
+}
+
+/// What it is called until it is whole.
+#[derive(Debug)]
+enum State {
+    /// As it will be: it was kept, or cannot be renamed over, as /dev/null.
+    Named,
+    /// By a name of this run's own.
+    Temporary(PathBuf),
+    /// What may stay for a later run.
+    Claimed(Claim),
 }
 
 /// Where a body is to go with `--continue`, and what an earlier run left of it.
@@ -40,24 +53,18 @@ pub(crate) struct Target {
     left: Option<Left>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Left {
-    length: u64,
-    validator: String,
-}
-
 impl Part {
     /// A file of its own, whatever was left of another.
     pub(crate) fn new(path: &Path, n: u64, checksum: Option<Checksum>) -> io::Result<Self> {
-        let check = checksum.map(|checksum| (Sha256::new(), checksum));
-        if let Some(file) = special(path)? {
-            let path = path.to_owned();
-            return Ok(Self { file, path, temporary: None, note: None, check });
-        }
-        let parent = make_parent(path)?;
-        let temporary = parent.join(format!(".fetch-{}-{n}.part", std::process::id()));
-        let file = File::options().write(true).create_new(true).open(&temporary)?;
-        Ok(Self { file, path: path.to_owned(), temporary: Some(temporary), note: None, check })
+        let (file, state) = match special(path)? {
+            Some(file) => (file, State::Named),
+            None => {
+                make_parent(path)?;
+                let (file, name) = temporary::create(path, &n.to_string(), &mut File::options())?;
+                (file, State::Temporary(name))
+            }
+        };
+        Ok(Self { file, path: path.to_owned(), state, length: None, check: check(checksum) })
     }
 
     pub(crate) fn write(&mut self, chunk: &[u8]) -> Result<(), String> {
@@ -67,8 +74,10 @@ impl Part {
         self.file.write_all(chunk).map_err(|error| self.explain(&error))
     }
 
-    /// Gives it its final name, if it is what it must be. What is not is of no use later.
+    /// Gives it its final name, if it is what it must be. One of which more is to come stays for a
+    /// later run; one that is another than it must be is of no use to it.
     pub(crate) fn keep(mut self) -> Result<(), String> {
+        self.check_length().map_err(|error| self.explain(&error))?;
         if let Some((hash, checksum)) = self.check.take() {
             let is = hash.finalize();
             if is[..] != checksum {
@@ -77,19 +86,32 @@ impl Part {
                 return Err(format!("{path}: its SHA-256 is {}, not {}", hex(&is), hex(&checksum)));
             }
         }
-        if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.path).map_err(|error| self.explain(&error))?;
-            self.temporary = None;
+        match &self.state {
+            State::Named => return Ok(()),
+            State::Temporary(name) => fs::rename(name, &self.path),
+            State::Claimed(claim) => fs::rename(claim.part(), &self.path),
         }
+        .map_err(|error| self.explain(&error))?;
         self.forget();
         Ok(())
     }
 
-    /// Removes what is left of it.
+    fn check_length(&self) -> io::Result<()> {
+        let Some(length) = self.length else { return Ok(()) };
+        let there = self.file.metadata()?.len();
+        if there == length {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{there} of {length} bytes are there, and no more came")))
+    }
+
+    /// Removes what is left of it under another name than its own.
     fn forget(&mut self) {
-        for path in [self.temporary.take(), self.note.take()].into_iter().flatten() {
+        match mem::replace(&mut self.state, State::Named) {
+            State::Named => {}
             // There is nobody left to tell; the name says that it is partial.
-            let _ = fs::remove_file(path);
+            State::Temporary(name) => drop(fs::remove_file(name)),
+            State::Claimed(claim) => claim.forget(),
         }
     }
 
@@ -100,9 +122,8 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let is_of_use =
-            self.note.is_some() && self.file.metadata().is_ok_and(|metadata| metadata.len() > 0);
-        if !is_of_use {
+        let has_some = self.file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        if !has_some || !matches!(self.state, State::Claimed(_)) {
             self.forget();
         }
     }
@@ -121,16 +142,19 @@ impl Target {
         if request.header_value("accept-encoding").is_none() {
             request = request.header("Accept-Encoding", "identity")?;
         }
-        if let Some(Left { length, validator }) = &self.left {
-            request = request.header("Range", format!("bytes={length}-"))?;
-            request = request.header("If-Range", validator)?;
+        if let Some(left) = &self.left {
+            request = request.header("Range", format!("bytes={}-", left.length))?;
+            request = request.header("If-Range", left.validator())?;
         }
         Ok(request)
     }
 
-    /// The server says that there is no such rest: what is left is of no use.
+    /// What is left is of no use: the server says that there is no such rest, or gives what cannot
+    /// be gone on with. What another run has in hand stays.
     pub(crate) fn forget(&self) {
-        forget_left(&self.path);
+        if let Some(Ok(claim)) = Claim::take_if_there(&self.path) {
+            claim.forget();
+        }
     }
 
     /// Opens the file for the body behind `head`: at its end where that is the rest, else anew.
@@ -144,50 +168,58 @@ impl Target {
     }
 
     fn open(&self, head: &Head<'_>, n: u64, checksum: Option<Checksum>) -> io::Result<Part> {
-        let from = match (head.status().as_u16(), &self.left) {
-            (206, Some(left)) if part_begins(head) == Some(left.length) => left.length,
-            (206, _) => {
-                return Err(io::Error::other("the server sent another part than asked for"));
-            }
-            _ => 0,
-        };
+        if head.status().as_u16() == 206 {
+            return self.go_on(head, checksum);
+        }
         let validator = validator(head).filter(|_| head.removed_codings().count() == 0);
-        if from == 0 && (validator.is_none() || special(&self.path)?.is_some()) {
-            forget_left(&self.path);
-            return Part::new(&self.path, n, checksum);
+        match validator.and_then(|validator| Note::new(&self.url, validator)) {
+            Some(note) if special(&self.path)?.is_none() => self.begin_anew(note, checksum),
+            _ => {
+                self.forget();
+                Part::new(&self.path, n, checksum)
+            }
         }
+    }
+
+    fn begin_anew(&self, note: Note, checksum: Option<Checksum>) -> io::Result<Part> {
         make_parent(&self.path)?;
-        let (temporary, note) = (beside(&self.path, PART), beside(&self.path, NOTE));
-        if let Some(validator) = validator {
-            // Before the first byte: whatever ends this run, the next one knows what is there.
-            fs::write(&note, format!("{}\n{validator}\n", self.url))?;
+        let mut claim = Claim::take(&self.path)?;
+        // The note before the first byte: whatever ends this run, the next one knows what is there.
+        let file = claim.begin(note)?;
+        Ok(self.part(file, claim, None, check(checksum)))
+    }
+
+    /// The rest must be of the version that the beginning is of (RFC 9110 §15.3.7), and begin where
+    /// that ends; and nobody may have gone on with it since it was asked for.
+    fn go_on(&self, head: &Head<'_>, checksum: Option<Checksum>) -> io::Result<Part> {
+        let fits = |left: &&Left| !is_of_another(head, left.validator());
+        let asked_for = self.left.as_ref().filter(fits).zip(range(head));
+        let Some((left, (first, length))) =
+            asked_for.filter(|(left, (first, _))| *first == left.length)
+        else {
+            return Err(io::Error::other("the server sent another part than asked for"));
+        };
+        let claim = Claim::take(&self.path)?;
+        if claim.left().as_ref() != Some(left) {
+            return Err(io::Error::other("another run has changed what was left of it"));
         }
-        if from == 0 && fs::symlink_metadata(&temporary).is_ok() {
-            fs::remove_file(&temporary)?;
-        }
-        let is_new = from == 0;
-        let mut file =
-            File::options().read(true).write(true).create_new(is_new).open(&temporary)?;
-        file.set_len(from)?;
-        let mut check = checksum.map(|checksum| (Sha256::new(), checksum));
+        let mut file = claim.go_on()?;
+        let mut check = check(checksum);
         if let Some((hash, _)) = &mut check {
             hash_all(&mut file, hash)?;
         }
-        file.seek(SeekFrom::Start(from))?;
-        let path = self.path.clone();
-        Ok(Part { file, path, temporary: Some(temporary), note: Some(note), check })
+        file.seek(SeekFrom::Start(first))?;
+        Ok(self.part(file, claim, Some(length), check))
     }
-}
 
-impl Left {
-    /// `None`: there is nothing, or nothing that is certainly of this URL.
-    fn find(path: &Path, url: &str) -> Option<Self> {
-        let note = fs::read_to_string(beside(path, NOTE)).ok()?;
-        let mut lines = note.lines();
-        let (of, validator) = (lines.next()?, lines.next()?.to_owned());
-        let metadata = fs::symlink_metadata(beside(path, PART)).ok()?;
-        let is_usable = of == url && metadata.is_file() && metadata.len() > 0;
-        is_usable.then_some(Self { length: metadata.len(), validator })
+    fn part(
+        &self,
+        file: File,
+        claim: Claim,
+        length: Option<u64>,
+        check: Option<(Sha256, Checksum)>,
+    ) -> Part {
+        Part { file, path: self.path.clone(), state: State::Claimed(claim), length, check }
     }
 }
 
@@ -208,11 +240,24 @@ fn validator(head: &Head<'_>) -> Option<String> {
     is_strong.then(|| modified.to_owned())
 }
 
-/// The first byte of `bytes FIRST-LAST/LENGTH` (RFC 9110 §14.4).
-fn part_begins(head: &Head<'_>) -> Option<u64> {
+/// Whether a part says that it is of another version than this one.
+fn is_of_another(head: &Head<'_>, validator: &str) -> bool {
+    let name = if validator.starts_with('"') { "etag" } else { "last-modified" };
+    head.header(name).is_some_and(|value| value != validator.as_bytes())
+}
+
+/// The first byte of `bytes FIRST-LAST/LENGTH` (RFC 9110 §14.4), and the length of the whole.
+fn range(head: &Head<'_>) -> Option<(u64, u64)> {
     let range = std::str::from_utf8(head.header("content-range")?).ok()?;
-    let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
-    first.parse().ok()
+    let (unit, range) = range.split_once(' ')?;
+    let (bounds, length) = range.split_once('/')?;
+    let (first, _) = bounds.split_once('-')?;
+    let whole = first.parse().ok().zip(length.parse().ok());
+    whole.filter(|_| unit.eq_ignore_ascii_case("bytes"))
+}
+
+fn check(checksum: Option<Checksum>) -> Option<(Sha256, Checksum)> {
+    checksum.map(|checksum| (Sha256::new(), checksum))
 }
 
 fn hash_all(file: &mut File, hash: &mut Sha256) -> io::Result<()> {
@@ -234,25 +279,11 @@ fn special(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn make_parent(path: &Path) -> io::Result<&Path> {
-    let parent = path.parent().unwrap_or(Path::new(""));
-    if !parent.as_os_str().is_empty() {
-        fs::create_dir_all(parent)?;
+fn make_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => fs::create_dir_all(parent),
+        _ => Ok(()),
     }
-    Ok(parent)
-}
-
-fn forget_left(path: &Path) {
-    for ending in [PART, NOTE] {
-        // Most have left nothing.
-        let _ = fs::remove_file(beside(path, ending));
-    }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 fn without_userinfo(mut url: Url) -> String {
@@ -263,12 +294,6 @@ fn without_userinfo(mut url: Url) -> String {
     url.into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-const PART: &str = ".part";
-const NOTE: &str = ".part.from";
 const PIECE_BYTES: usize = 64 << 10;
 /// RFC 9110 §8.8.2.2.
 const DATE_STRONG_AFTER: Duration = Duration::from_secs(1);
@@ -303,21 +328,6 @@ pub(crate) mod tests {
         null.write(b"x").unwrap();
         null.keep().unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
-        fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn what_is_left_is_of_use_to_its_own_url_alone() {
-        let directory = scratch("left");
-        let path = directory.join("x");
-        fs::write(beside(&path, PART), "half").unwrap();
-        let left = |url: &str| Target::new(path.clone(), url).left;
-        assert_eq!(left("http://a/x"), None);
-        fs::write(beside(&path, NOTE), "http://a/x\n\"tag\"\n").unwrap();
-        let there = Some(Left { length: 4, validator: "\"tag\"".to_owned() });
-        assert_eq!((left("http://u:p@a/x#y"), left("http://a/y")), (there, None));
-        fs::write(beside(&path, NOTE), "http://a/x\n").unwrap();
-        assert_eq!(left("http://a/x"), None);
         fs::remove_dir_all(&directory).unwrap();
     }
 

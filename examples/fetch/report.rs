@@ -8,7 +8,8 @@
 mod page;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use hdrhistogram::Histogram;
 use whippet::{Stats, Timings};
 
 use super::record::Ended;
+use super::temporary;
 use super::values::shown;
 
 /// A report that is being gathered.
@@ -154,15 +156,22 @@ impl Report {
     /// Writes the page, through a temporary name.
     pub(crate) fn write(&self, now: Instant) -> Result<(), String> {
         let page = page::page(self, now.saturating_duration_since(self.begun));
-        let mut temporary = self.path.clone().into_os_string();
-        temporary.push(".part");
-        let explain = |error| format!("--report {}: {error}", self.path.display());
+        self.write_page(page.as_bytes())
+            .map_err(|error| format!("--report {}: {error}", self.path.display()))
+    }
+
+    fn write_page(&self, page: &[u8]) -> io::Result<()> {
         if !self.path.is_file() {
             // A pipe or a device: it cannot be replaced.
-            return fs::write(&self.path, page).map_err(explain);
+            return fs::write(&self.path, page);
         }
-        fs::write(&temporary, page).map_err(explain)?;
-        fs::rename(&temporary, &self.path).map_err(explain)
+        let (mut file, temporary) = temporary::create(&self.path, "report", &mut File::options())?;
+        let written = file.write_all(page).and_then(|()| fs::rename(&temporary, &self.path));
+        if written.is_err() {
+            // There is nobody left to tell; the name says that it is partial.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
     }
 }
 

@@ -78,8 +78,9 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let tls_files = tls_files(&args);
     let cookies = cookies_of(&mut args);
     let defaults = defaults_of(&mut args, is_single, print == Print::Json { bodies: true })?;
-    if files.is_some() {
-        leave_descriptors(&mut settings, descriptors_max());
+    if let Some(files) = &files {
+        // That of a file and, where it may be gone on with, that of its note.
+        leave_descriptors(&mut settings, 1 + usize::from(files.continues), descriptors_max());
     }
     let way = match (args.input, args.jobs, args.demo) {
         (Some(path), _, _) => Way::Lines(path, Format::Urls),
@@ -194,13 +195,13 @@ fn proxies_of(args: &Args) -> Result<Proxies, String> {
     Ok(if args.proxy_digest { proxies.digest() } else { proxies })
 }
 
-/// Every body in a file takes a descriptor beside its connection's; the reactor knows only of its
-/// own. Where the process may not have that many, fewer fetches run at once.
-fn leave_descriptors(settings: &mut Settings, descriptors_max: usize) {
+/// Every body in a file takes `each` descriptors beside its connection's; the reactor knows only of
+/// its own. Where the process may not have that many, fewer fetches run at once.
+fn leave_descriptors(settings: &mut Settings, each: usize, descriptors_max: usize) {
     let available = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
-    let wanted = settings.concurrency.saturating_mul(2) + settings.idle_connections_max;
+    let wanted = settings.concurrency.saturating_mul(1 + each) + settings.idle_connections_max;
     if wanted > available {
-        settings.concurrency = settings.concurrency.min(available / 3).max(1);
+        settings.concurrency = settings.concurrency.min(available / (2 + each)).max(1);
         settings.idle_connections_max = settings.idle_connections_max.min(settings.concurrency);
     }
 }
@@ -238,6 +239,12 @@ fn tls_of(args: &Args) -> Result<TlsSettings, String> {
     if let Some(path) = &args.cacert {
         let pem = read_pem("--cacert", path, CERTIFICATE)?;
         tls = tls.with_roots(Roots::OnlyAdded).add_ca_pem(pem);
+    }
+    if args.native_roots {
+        if !cfg!(feature = "native-roots") {
+            return Err("--native-roots: the feature native-roots is not built in".to_owned());
+        }
+        tls = tls.with_roots(Roots::Native);
     }
     if let Some(path) = &args.cert {
         let chain = read_pem("--cert", path, CERTIFICATE)?;
@@ -390,13 +397,15 @@ mod tests {
 
     #[test]
     fn files_leave_descriptors_for_connections() {
-        let mut settings = Settings::default();
-        leave_descriptors(&mut settings, 1 << 20);
-        assert_eq!(settings.concurrency, Settings::default().concurrency);
-        leave_descriptors(&mut settings, 64);
-        assert!(settings.concurrency * 2 + settings.idle_connections_max <= 64);
-        leave_descriptors(&mut settings, 3);
-        assert_eq!(settings.concurrency, 1);
+        for each in [1, 2] {
+            let mut settings = Settings::default();
+            leave_descriptors(&mut settings, each, 1 << 20);
+            assert_eq!(settings.concurrency, Settings::default().concurrency);
+            leave_descriptors(&mut settings, each, 64);
+            assert!(settings.concurrency * (1 + each) + settings.idle_connections_max <= 64);
+            leave_descriptors(&mut settings, each, 3);
+            assert_eq!(settings.concurrency, 1);
+        }
         assert!(descriptors_max() > DESCRIPTORS_RESERVED);
     }
 

@@ -157,6 +157,11 @@ pub(crate) fn checksum(text: &str) -> Result<Checksum, String> {
     Ok(checksum)
 }
 
+/// As a checksum is written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// `HOST:PORT:ADDR`.
 pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
     let wanted = || "not HOST:PORT:ADDR".to_owned();

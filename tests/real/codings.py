@@ -6,6 +6,7 @@ codings.py drive ... BASE_URL         fetches them in every coding, and checks e
 
 import argparse
 import base64
+import glob
 import gzip
 import hashlib
 import json
@@ -128,7 +129,7 @@ def check_download(options, contents):
         runs += 1
         assert runs <= RUNS_MAX, "it does not get on"
     assert read(options.work, "download") == contents["text"]
-    assert not os.path.exists(path + ".part") and not os.path.exists(path + ".part.from")
+    assert not glob.glob(os.path.join(options.work, ".download.fetch-*"))
     statuses = [line.split('"')[2].split()[0] for line in open(f"{options.work}/slow.access")]
     assert runs > 1 and "206" in statuses, (runs, statuses)
     return runs

@@ -3,7 +3,8 @@
 //! In go bytes that somebody read from a file, and out come bytes for one. A line has seven
 //! fields between tabs: domain, whether names below it count, path, whether it is secure, the
 //! second in which it ends or 0, name, value. `#HttpOnly_` before the domain says so; other lines
-//! that begin with `#` are comments. SameSite has no place in it.
+//! that begin with `#` are comments. SameSite has no place in it, nor has curl, wget, Python or a
+//! browser's export made one.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -37,7 +38,10 @@ impl CookieJar {
     }
 
     /// Writes those that have not expired, as curl and wget read them. The bytes are secrets: keep
-    /// the file to its owner. A cookie with a tab in it cannot be written and is left out.
+    /// the file to its owner. A cookie with a tab in it cannot be written and is left out. What a
+    /// server said of SameSite is not in the file, which has no place for it: of a cookie that is
+    /// read from one, [`same_site`](super::Cookie::same_site) is
+    /// [`SameSite::Default`](super::SameSite::Default). Which requests carry it is not changed by that.
     pub fn to_netscape(&self, now: SystemTime) -> Vec<u8> {
         let mut text = HEAD.to_vec();
         for cookie in self.iter().filter(|cookie| !cookie.is_over(seconds(now))) {
@@ -237,6 +241,18 @@ mod tests {
         assert_eq!(sent(&mut jar, "http://a.example/"), "n=v");
         assert_eq!(sent(&mut jar, "http://b.a.example/"), "");
         assert_eq!(sent(&mut jar, "http://[::1]/"), "six=v");
+    }
+
+    #[test]
+    fn same_site_has_no_place_in_a_file() {
+        let mut kept = CookieJar::new();
+        let url = Url::parse("https://a.example/").unwrap();
+        kept.store(&url, b"n=v; Secure; SameSite=Strict", now()).unwrap();
+        let text = kept.to_netscape(now());
+        let (mut read, _) = jar(std::str::from_utf8(&text).unwrap());
+        let same_site = |jar: &CookieJar| jar.iter().next().unwrap().same_site();
+        assert_eq!((same_site(&kept), same_site(&read)), (SameSite::Strict, SameSite::Default));
+        assert_eq!(sent(&mut read, "https://a.example/"), sent(&mut kept, "https://a.example/"));
     }
 
     #[test]
