@@ -44,6 +44,13 @@ impl fmt::Debug for Upload {
     }
 }
 
+impl Upload {
+    /// It is what another protocol says.
+    pub(super) fn is_switched(&self) -> bool {
+        matches!(self.writer, BodyWriter::Bare)
+    }
+}
+
 /// How a body is sent that did not go with its head.
 #[cold]
 pub(super) fn body_of(request: &Request) -> Sending {
@@ -131,6 +138,9 @@ impl<N: Net> Reactor<N> {
     /// The end of a pushed body. Nothing is left to do where its length was announced and has
     /// come.
     ///
+    /// Of an [upgraded](Request::upgrade) fetch it ends what this side says: the server reads an
+    /// EOF behind it, over TLS a `close_notify`. What the server says is read on, to its own end.
+    ///
     /// # Errors
     /// [`BodyRefused::TooShort`] where less has come than was announced, and the others. The fetch
     /// goes on as if it had not been tried.
@@ -184,9 +194,10 @@ impl<N: Net> Reactor<N> {
         let body = &fetch.request.parts.body;
         let has_pushed = matches!(body, Payload::Streamed { source, .. } if is_pushed(source));
         match exchange.map(|(key, exchange)| (key, &exchange.sending)) {
-            Some((exchange, Sending::Streaming(upload))) if upload.was_asked_for => {
-                Ok(Some((key, exchange)))
+            Some((exchange, Sending::Streaming(upload))) if is_pushed(&upload.source) => {
+                Ok(upload.was_asked_for.then_some((key, exchange)))
             }
+            Some((_, Sending::Closed)) => Err(BodyRefused::Finished),
             _ if !has_pushed => Err(BodyRefused::NotPushed),
             Some((_, Sending::Done)) => Err(BodyRefused::Finished),
             Some((_, Sending::Stopped)) => Err(BodyRefused::Unwanted),
@@ -354,11 +365,31 @@ impl<N: Net> Reactor<N> {
     fn end_body(&mut self, key: ExchangeKey, trailers: Vec<(&[u8], &[u8])>) {
         let mut end = Vec::new();
         let Some(upload) = self.upload(key) else { return };
+        if upload.is_switched() {
+            return self.close_half(key);
+        }
         upload.writer.end(trailers, &mut end);
         if !end.is_empty() {
             self.write_all(key, &end);
         }
         self.note_taken(key, 0);
+    }
+
+    /// The end of what another protocol says: our half of the connection is closed, and the
+    /// server's end is waited for.
+    fn close_half(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.get_mut(key) else { return };
+        exchange.sending.go(Sending::Closed);
+        let (fetch, connection_key) = (exchange.fetch, exchange.connection);
+        let Self { net, buffers, sealed, connections, .. } = self;
+        let Some(connection) = connections.get_mut(connection_key) else { return };
+        if let Err(error) = connection.close_write(net, buffers, sealed) {
+            self.write_failed(connection_key, error);
+        }
+        if let Some(fetch) = fetch {
+            // It may have stopped while the caller was waited for.
+            self.begin_limit(fetch, Limit::Stall);
+        }
     }
 
     /// Writes all of `bytes`; what the socket does not take waits.
