@@ -89,6 +89,8 @@ impl Request {
     /// [collected](Self::collect), as all of a [`Client`](crate::Client)'s are, cannot be upgraded:
     /// a 101 is an error there.
     ///
+    /// The example `websocket` speaks WebSocket this way.
+    ///
     /// # Errors
     /// As [`Self::header`].
     ///
