@@ -70,6 +70,41 @@ impl Body {
         Self(Payload::Streamed { length: None, source: Source::reader(reader) })
     }
 
+    /// The same, with trailer fields behind it (RFC 9110 §6.5), as a checksum of what was read: the
+    /// reader is given back at its end, and they are made of it. Where [`Self::with_length`] says
+    /// how long it is, there is no place for trailers, and they are not asked for.
+    ///
+    /// A field that cannot be sent, or not in a trailer section, is the fetch's failure
+    /// ([`Kind::InvalidRequest`](crate::Kind::InvalidRequest)).
+    ///
+    /// ```
+    /// use std::io::{self, Read};
+    /// use whippet::{Body, Request};
+    ///
+    /// struct Counting<R>(R, u64);
+    ///
+    /// impl<R: Read> Read for Counting<R> {
+    ///     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    ///         self.0.read(into).inspect(|count| self.1 += *count as u64)
+    ///     }
+    /// }
+    ///
+    /// let reader = Counting(io::repeat(b'x').take(1_000), 0);
+    /// let body = Body::reader_with_trailers(reader, |reader| {
+    ///     vec![("X-Bytes".to_owned(), reader.1.to_string())]
+    /// });
+    /// let request = Request::put("http://127.0.0.1:8080/x")?.body(body);
+    /// # Ok::<(), whippet::Error>(())
+    /// ```
+    pub fn reader_with_trailers<R, F>(reader: R, trailers: F) -> Self
+    where
+        R: Read + Send + 'static,
+        F: FnOnce(R) -> Vec<(String, String)> + Send + 'static,
+    {
+        let source = Source::reader_with_trailers(reader, trailers);
+        Self(Payload::Streamed { length: None, source })
+    }
+
     /// What an iterator gives, one chunk after another, to its end: chunked, unless
     /// [`Self::with_length`] says how long it is.
     pub fn chunks<I>(chunks: I) -> Self

@@ -15,7 +15,7 @@ use support::{
 };
 use whippet::net::{OsNet, Traced};
 use whippet::{
-    Because, Client, Proxies, Proxy, Reactor, Request, Settings, Step, Trace, TraceEvent,
+    Because, Client, Event, Proxies, Proxy, Reactor, Request, Settings, Step, Trace, TraceEvent,
 };
 
 /// Notes all that it is told, as lines and as numbers.
@@ -96,6 +96,30 @@ fn watched(settings: Settings) -> Watched {
 /// The lines since the last time.
 fn lines(reactor: &mut Watched) -> Vec<String> {
     std::mem::take(&mut reactor.watcher_mut().lines)
+}
+
+#[test]
+fn another_protocol_is_behind_a_request_that_was_sent_once() {
+    let switches = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n";
+    for ends in [true, false] {
+        let origin = Origin::plain(move |_| Reply::new().send(switches).send("hello").close());
+        let mut reactor = watched(settings());
+        submit(&mut reactor, Request::get(origin.url("/")).unwrap().upgrade("echo").unwrap());
+        while reactor.pending() > 0 {
+            reactor.wait(None).unwrap();
+            while let Some(event) = reactor.next_event() {
+                if let Event::Writable { id, .. } = event
+                    && ends
+                {
+                    reactor.finish_body(id).unwrap();
+                }
+            }
+        }
+        let told = lines(&mut reactor);
+        let sent = told.iter().filter(|line| line.contains("sent")).count();
+        assert_eq!((sent, told.last().unwrap().as_str()), (1, "0.1.0 done"), "{told:?}");
+        assert!(told.contains(&"closed BodyUntilClose".to_owned()), "{told:?}");
+    }
 }
 
 #[test]

@@ -421,6 +421,9 @@ impl Net for Still {
     fn write(&mut self, (): &mut (), _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
+    fn shutdown(&mut self, (): &mut ()) -> io::Result<()> {
+        unreachable!("nothing is upgraded here")
+    }
     fn take_error(&mut self, (): &mut ()) -> io::Result<Option<io::Error>> {
         Ok(None)
     }

@@ -6,10 +6,12 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use driving::settings;
-use support::{Origin, response};
-use whippet::{BodyRefused, Client, Event, Kind, Reactor, Request};
+use driving::{Control, settings};
+use support::{Action, Latch, Origin, Reply, Setup, TlsSetup, response};
+use whippet::net::Net;
+use whippet::{BodyRefused, Client, Error, Event, Kind, Limit, Reactor, Request};
 
 const SWITCHES: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello ";
@@ -35,6 +37,70 @@ fn echo() -> (String, JoinHandle<String>) {
     (url, thread::spawn(serve))
 }
 
+/// Says hello, hears the client to its end, from when the latch is released, and only then repeats it.
+fn hears_all(hold: &Latch) -> Reply {
+    Reply::new().send(SWITCHES).wait(hold).then(Action::EchoAtEnd)
+}
+
+/// Origins with this script: a plain one, and those of TLS 1.2 and 1.3.
+fn origins(script: &Reply) -> Vec<Origin> {
+    let start = |tls| {
+        let script = script.clone();
+        Origin::start(Setup { tls, ..Setup::default() }, move |_| script.clone())
+    };
+    let of_version = |tls12| Some(TlsSetup { tls12, tls13: !tls12, ..TlsSetup::default() });
+    if cfg!(any(feature = "ring", feature = "aws-lc-rs")) {
+        vec![start(None), start(of_version(true)), start(of_version(false))]
+    } else {
+        vec![start(None)]
+    }
+}
+
+/// Says `bytes`, ends our half, and then releases the latch; what came back.
+fn say_and_end<N: Net>(
+    mut reactor: Reactor<N>,
+    origin: &Origin,
+    bytes: &[u8],
+    hold: &Latch,
+) -> Result<Vec<u8>, Error> {
+    let request = Request::get(origin.url("/")).unwrap().upgrade("echo").unwrap();
+    let id = reactor.submit(request).unwrap();
+    let (mut heard, mut result) = (Vec::new(), None);
+    while reactor.pending() > 0 {
+        reactor.wait(None).unwrap();
+        while let Some(event) = reactor.next_event() {
+            match event {
+                Event::Body { chunk, .. } => heard.extend_from_slice(chunk),
+                Event::Done { .. } => result = Some(Ok(())),
+                Event::Failed { error, .. } => result = Some(Err(error)),
+                Event::Writable { offset, .. } => {
+                    let mut at = usize::try_from(offset).unwrap();
+                    while let Ok(count @ 1..) = reactor.send_body(id, &bytes[at..]) {
+                        at += count;
+                    }
+                    if at == bytes.len() {
+                        assert_eq!(reactor.finish_body(id), Ok(()));
+                        assert_eq!(reactor.finish_body(id), Ok(()), "it has ended");
+                        assert_eq!(reactor.send_body(id, b"more"), Err(BodyRefused::Finished));
+                        hold.release();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((reactor.connections(), reactor.buffers()), (0, 0));
+    result.unwrap().map(|()| heard)
+}
+
+fn reactor() -> Reactor {
+    Reactor::new(settings()).unwrap()
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0_u8..=250).cycle().take(length).collect()
+}
+
 fn read_head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -47,7 +113,7 @@ fn read_head(stream: &mut TcpStream) -> String {
 #[test]
 fn after_a_101_the_fetch_goes_both_ways_until_the_server_ends() {
     let (url, server) = echo();
-    let mut reactor = Reactor::new(settings()).unwrap();
+    let mut reactor = reactor();
     let request = Request::get(url).unwrap().header("X-Own", "1").unwrap().upgrade("echo").unwrap();
     let id = reactor.submit(request).unwrap();
     let words = ["one ", "two ", "three", "."];
@@ -59,6 +125,7 @@ fn after_a_101_the_fetch_goes_both_ways_until_the_server_ends() {
                 Event::Head { head, .. } => {
                     status = head.status().as_u16();
                     assert_eq!(head.header("upgrade"), Some(&b"echo"[..]));
+                    assert_eq!(reactor.send_body(id, b"x"), Ok(0), "nothing was asked for");
                 }
                 Event::Body { chunk, .. } => heard.push_str(std::str::from_utf8(chunk).unwrap()),
                 Event::Done { .. } => is_done = true,
@@ -87,9 +154,75 @@ fn after_a_101_the_fetch_goes_both_ways_until_the_server_ends() {
 }
 
 #[test]
+fn the_caller_may_end_its_half_and_hears_the_server_out() {
+    for length in [0, 3, 60_000] {
+        let (said, hold) = (pattern(length), Latch::new());
+        let script = hears_all(&hold).close();
+        for origin in origins(&script) {
+            let heard = say_and_end(reactor(), &origin, &said, &hold).unwrap();
+            assert!(heard == [b"hello ", &said[..]].concat(), "{length}, {}", origin.url("/"));
+        }
+    }
+}
+
+#[test]
+fn our_end_comes_behind_what_the_socket_has_not_taken() {
+    let (said, open) = (pattern(1_000_000), Latch::new());
+    open.release();
+    let script = hears_all(&open).close();
+    for origin in origins(&script) {
+        let control = Control::default();
+        control.with(|whims| whims.write_bytes_max = Some(10_000));
+        let heard = say_and_end(control.reactor(settings()), &origin, &said, &open).unwrap();
+        assert!(heard == [b"hello ", &said[..]].concat(), "{}", origin.url("/"));
+    }
+}
+
+#[test]
+fn a_server_that_is_silent_stalls_only_after_our_end() {
+    let origin = Origin::plain(|_| Reply::new().send(SWITCHES).silence());
+    let (control, mut settings) = (Control::default(), settings());
+    settings.timeouts.set(Limit::Stall, Some(Duration::from_secs(5)));
+    let mut reactor = control.reactor(settings);
+    let id =
+        reactor.submit(Request::get(origin.url("/")).unwrap().upgrade("echo").unwrap()).unwrap();
+    let mut heard = Vec::new();
+    while heard != b"hello " {
+        reactor.wait(None).unwrap();
+        while let Some(event) = reactor.next_event() {
+            if let Event::Body { chunk, .. } = event {
+                heard.extend_from_slice(chunk);
+            }
+        }
+    }
+    // It is the caller that is waited for.
+    control.skip(Duration::from_secs(6));
+    assert!(driving::begin(&mut reactor).is_empty());
+    reactor.finish_body(id).unwrap();
+    assert!(driving::begin(&mut reactor).is_empty());
+    control.skip(Duration::from_secs(6));
+    let ended = driving::drive(&mut reactor);
+    assert_eq!(ended[0].error().limit(), Some(Limit::Stall));
+}
+
+#[test]
+fn the_servers_own_end_counts_after_ours() {
+    let hold = Latch::new();
+    let script = hears_all(&hold).close_without_notify();
+    for origin in origins(&script) {
+        let heard = say_and_end(reactor(), &origin, b"bye", &hold);
+        if origin.url("/").starts_with("https") {
+            assert_eq!(heard.unwrap_err().kind(), Kind::Closed, "it may be cut short");
+        } else {
+            assert_eq!(heard.unwrap(), b"hello bye");
+        }
+    }
+}
+
+#[test]
 fn the_caller_may_end_it() {
     let (url, server) = echo();
-    let mut reactor = Reactor::new(settings()).unwrap();
+    let mut reactor = reactor();
     let id = reactor.submit(Request::get(url).unwrap().upgrade("echo").unwrap()).unwrap();
     let mut is_open = false;
     while !is_open {
@@ -111,7 +244,7 @@ fn the_caller_may_end_it() {
 #[test]
 fn a_server_that_does_not_change_answers_as_ever_and_its_connection_is_kept() {
     let origin = Origin::plain(|seen| response(200, &[], seen.header("upgrade").unwrap_or("none")));
-    let mut reactor = Reactor::new(settings()).unwrap();
+    let mut reactor = reactor();
     let ask = || Request::get(origin.url("/")).unwrap().upgrade("echo").unwrap().collect(true);
     for _ in 0..2 {
         let ended = driving::run(&mut reactor, ask());

@@ -356,6 +356,44 @@ fn trailers_arrive_behind_the_body() {
     assert_eq!(said, "[\"X-Sum: 17\"]");
 }
 
+/// Counts what is read of it.
+struct Counting<R>(R, u64);
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into).inspect(|count| self.1 += *count as u64)
+    }
+}
+
+/// So many bytes, and behind them a trailer of this name that says how many were read.
+fn counted(bytes: u64, name: &'static str) -> Body {
+    let reader = Counting(io::repeat(b'x').take(bytes), 0);
+    Body::reader_with_trailers(reader, move |reader| vec![(name.to_owned(), reader.1.to_string())])
+}
+
+#[test]
+fn a_reader_makes_its_trailers_at_its_end() {
+    let origin = Origin::plain(|seen| ok(format!("{} {:?}", seen.body.len(), seen.trailers)));
+    let mut reactor = Reactor::new(settings()).unwrap();
+    let mut put = |body: Body| {
+        run(&mut reactor, Request::put(origin.url("/")).unwrap().collect(true).body(body))
+    };
+    for bytes in [0, 1, 300_000] {
+        let expected = format!("{bytes} [\"X-Count: {bytes}\"]");
+        assert_eq!(put(counted(bytes, "X-Count")).text(), expected);
+    }
+    assert_eq!(put(counted(5, "X-Count").with_length(5)).text(), "5 []", "there is no place");
+    // The connection was kept; it is not after a body that has no end.
+    assert_eq!(origin.connections(), 1);
+    for name in ["Content-Length", "X\r\nY", "Authorization"] {
+        let ended = put(counted(5, name));
+        let error = ended.error();
+        assert_eq!(error.kind(), Kind::InvalidRequest, "{error}");
+        assert!(error.to_string().starts_with("a trailer field cannot be sent: "), "{error}");
+    }
+    assert_eq!(origin.requests().len(), 4, "none of those was whole");
+}
+
 #[test]
 fn a_body_waits_at_its_source_while_the_server_does_not_read() {
     let latch = Latch::new();

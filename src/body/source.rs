@@ -16,7 +16,38 @@ pub(crate) enum Source {
     },
     Pieces(Arc<[Piece]>),
     /// Whoever takes it first.
-    Reader(Arc<Mutex<Option<Box<dyn Read + Send>>>>),
+    Reader(Arc<Mutex<Option<Reader>>>),
+}
+
+/// What can be read once, and then says what follows it.
+pub(crate) type Reader = Box<dyn Trailing>;
+
+pub(crate) trait Trailing: Read + Send {
+    /// Its trailer fields, asked for at its end.
+    fn trailers(self: Box<Self>) -> Vec<(String, String)>;
+}
+
+/// A reader, and what makes its trailer fields of it.
+struct Trailed<R, F> {
+    reader: R,
+    trailers: F,
+}
+
+impl<R: Read, F> Read for Trailed<R, F> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(into)
+    }
+}
+
+impl<R, F> Trailing for Trailed<R, F>
+where
+    R: Read + Send,
+    F: FnOnce(R) -> Vec<(String, String)> + Send,
+{
+    fn trailers(self: Box<Self>) -> Vec<(String, String)> {
+        let Self { reader, trailers } = *self;
+        trailers(reader)
+    }
 }
 
 /// A part of a body whose length is known.
@@ -45,7 +76,15 @@ impl Source {
     }
 
     pub(crate) fn reader(reader: impl Read + Send + 'static) -> Self {
-        let reader: Box<dyn Read + Send> = Box::new(reader);
+        Self::reader_with_trailers(reader, |_| Vec::new())
+    }
+
+    pub(crate) fn reader_with_trailers<R, F>(reader: R, trailers: F) -> Self
+    where
+        R: Read + Send + 'static,
+        F: FnOnce(R) -> Vec<(String, String)> + Send + 'static,
+    {
+        let reader: Reader = Box::new(Trailed { reader, trailers });
         Self::Reader(Arc::new(Mutex::new(Some(reader))))
     }
 
@@ -53,7 +92,7 @@ impl Source {
     /// into `reader`, and is at `at` already.
     pub(crate) fn read(
         &self,
-        reader: &mut Option<Box<dyn Read + Send>>,
+        reader: &mut Option<Reader>,
         at: u64,
         into: &mut [u8],
     ) -> io::Result<usize> {

@@ -109,6 +109,9 @@ pub trait Net {
     fn read(&mut self, stream: &mut Self::Stream, into: &mut [u8]) -> io::Result<usize>;
     /// Writes a prefix of `bytes` and says how long it is.
     fn write(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+    /// Ends what is written: behind it the peer reads an EOF. Reading goes on; nothing is written
+    /// afterwards.
+    fn shutdown(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
     /// The pending error of a socket, cleared by asking.
     fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>>;
     /// Closes; no event of this socket means anything afterwards.

@@ -9,7 +9,7 @@ mod options;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -129,6 +129,10 @@ impl Net for OsNet {
 
     fn write(&mut self, stream: &mut OsStream, bytes: &[u8]) -> io::Result<usize> {
         uninterrupted(|| stream.0.write(bytes))
+    }
+
+    fn shutdown(&mut self, stream: &mut OsStream) -> io::Result<()> {
+        stream.0.shutdown(Shutdown::Write)
     }
 
     fn take_error(&mut self, stream: &mut OsStream) -> io::Result<Option<io::Error>> {

@@ -91,6 +91,10 @@ impl<N: Net, T: Trace> Net for Traced<N, T> {
         Ok(count)
     }
 
+    fn shutdown(&mut self, stream: &mut Self::Stream) -> io::Result<()> {
+        self.inside.shutdown(&mut stream.inside)
+    }
+
     fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>> {
         self.inside.take_error(&mut stream.inside)
     }

@@ -223,6 +223,23 @@ impl<S> Connection<S> {
         Ok(plain.len())
     }
 
+    /// Ends what is written, behind all that was: over TLS with `close_notify` (RFC 8446 §6.1),
+    /// else with the socket's own end. Reading goes on.
+    pub(super) fn close_write<N: Net<Stream = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Buffers,
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            debug_assert!(self.is_flushed(), "the socket's end would come before what waits");
+            return net.shutdown(&mut self.stream);
+        };
+        sealed.clear();
+        tls.close_write(sealed);
+        self.write_sealed(net, buffers, sealed)
+    }
+
     /// Writes TLS records; what the socket does not take waits.
     pub(super) fn write_sealed<N: Net<Stream = S>>(
         &mut self,

@@ -52,20 +52,19 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) enum Sending {
     /// The head, and a small body with it.
-    Head {
-        sent: usize,
-    },
+    Head { sent: usize },
     /// A body too large to be written with the head.
-    Body {
-        sent: usize,
-    },
+    Body { sent: usize },
     /// The head is sent, and the server's word on the body is waited for.
     AwaitingContinue,
     /// A body that comes piece by piece.
     Streaming(Box<Upload>),
     /// The server wants no more of the body: it has answered.
     Stopped,
+    /// All of the request is sent.
     Done,
+    /// What another protocol says behind it, too: our half of the connection is closed.
+    Closed,
 }
 
 /// The half that reads.
@@ -94,6 +93,7 @@ impl Machine for Sending {
         ("AwaitingContinue", "Stopped"),
         ("Streaming", "Done"),
         ("Streaming", "Stopped"),
+        ("Streaming", "Closed"),
         ("Done", "Streaming"),
     ];
 
@@ -105,6 +105,7 @@ impl Machine for Sending {
             Self::Streaming(_) => "Streaming",
             Self::Stopped => "Stopped",
             Self::Done => "Done",
+            Self::Closed => "Closed",
         }
     }
 }
@@ -158,6 +159,15 @@ impl Exchange {
     pub(super) fn is_unsent<S>(&self, connection: &Connection<S>) -> bool {
         let has_begun = !matches!(self.sending, Sending::Head { sent: 0 });
         connection.was_kept() && !(has_begun && connection.has_written)
+    }
+
+    /// All of the request is written, and what comes behind it is not part of it.
+    pub(super) fn has_sent_request(&self) -> bool {
+        match &self.sending {
+            Sending::Done | Sending::Closed => true,
+            Sending::Streaming(upload) => upload.is_switched(),
+            _ => false,
+        }
     }
 
     /// Its body is sent piece by piece.
@@ -270,7 +280,7 @@ impl<N: Net> Reactor<N> {
                 Sending::Body { sent } => fetch.request.parts.body.bytes().get(sent..),
                 Sending::Done => return,
                 Sending::Streaming(_) => return self.stream(key),
-                Sending::AwaitingContinue | Sending::Stopped => return,
+                Sending::AwaitingContinue | Sending::Stopped | Sending::Closed => return,
             };
             let unsent = unsent.unwrap_or_default();
             let Self { net, buffers, sealed, .. } = self;

@@ -305,7 +305,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get(connection_key) else { return };
         let verdict = match exchange.facts {
             Some(facts) => reuse::verdict(&Facts {
-                sending_done: matches!(exchange.sending, Sending::Done) && connection.is_flushed(),
+                sending_done: exchange.has_sent_request() && connection.is_flushed(),
                 receiving_done: true,
                 leftover: focus.end - focus.at,
                 read_closed: connection.ready & Readiness::READ_CLOSED != 0,

@@ -6,7 +6,7 @@
 //! buffer; while something waits there, nothing more is taken.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
 use super::connection::{Connection, ConnectionKey};
@@ -16,7 +16,7 @@ use super::fetch::{FetchKey, Stage};
 use super::reading::TURN_BYTES_MAX;
 use super::{Reactor, Step};
 use crate::body::Payload;
-use crate::body::source::Source;
+use crate::body::source::{Reader, Source, Trailing};
 use crate::error::{Error, Kind, Limit, Phase as ErrorPhase};
 use crate::field;
 use crate::kit::machine::Machine;
@@ -31,7 +31,7 @@ pub(crate) struct Upload {
     /// How many bytes of the body were taken.
     at: u64,
     /// Where the body is read from, once that was begun.
-    reader: Option<Box<dyn Read + Send>>,
+    reader: Option<Reader>,
     /// The caller knows that there is room for more.
     is_told: bool,
     /// The caller knows that this attempt begins with the first byte.
@@ -41,6 +41,13 @@ pub(crate) struct Upload {
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upload").field("at", &self.at).field("writer", &self.writer).finish()
+    }
+}
+
+impl Upload {
+    /// It is what another protocol says.
+    pub(super) fn is_switched(&self) -> bool {
+        matches!(self.writer, BodyWriter::Bare)
     }
 }
 
@@ -131,6 +138,9 @@ impl<N: Net> Reactor<N> {
     /// The end of a pushed body. Nothing is left to do where its length was announced and has
     /// come.
     ///
+    /// Of an [upgraded](Request::upgrade) fetch it ends what this side says: the server reads an
+    /// EOF behind it, over TLS a `close_notify`. What the server says is read on, to its own end.
+    ///
     /// # Errors
     /// [`BodyRefused::TooShort`] where less has come than was announced, and the others. The fetch
     /// goes on as if it had not been tried.
@@ -148,11 +158,7 @@ impl<N: Net> Reactor<N> {
         id: FetchId,
         trailers: &[(&str, &str)],
     ) -> Result<(), BodyRefused> {
-        let mut fields = Vec::with_capacity(trailers.len());
-        for (name, value) in trailers {
-            let value = field::check_trailer(name.as_bytes(), value.as_bytes());
-            fields.push((name.as_bytes(), value.map_err(|_| BodyRefused::Trailers)?));
-        }
+        let fields = checked(trailers.iter().copied()).map_err(|_| BodyRefused::Trailers)?;
         let (fetch, key) = match self.pushed(id) {
             Ok(Some(running)) => running,
             Ok(None) => return Err(BodyRefused::NotYet),
@@ -184,9 +190,10 @@ impl<N: Net> Reactor<N> {
         let body = &fetch.request.parts.body;
         let has_pushed = matches!(body, Payload::Streamed { source, .. } if is_pushed(source));
         match exchange.map(|(key, exchange)| (key, &exchange.sending)) {
-            Some((exchange, Sending::Streaming(upload))) if upload.was_asked_for => {
-                Ok(Some((key, exchange)))
+            Some((exchange, Sending::Streaming(upload))) if is_pushed(&upload.source) => {
+                Ok(upload.was_asked_for.then_some((key, exchange)))
             }
+            Some((_, Sending::Closed)) => Err(BodyRefused::Finished),
             _ if !has_pushed => Err(BodyRefused::NotPushed),
             Some((_, Sending::Done)) => Err(BodyRefused::Finished),
             Some((_, Sending::Stopped)) => Err(BodyRefused::Unwanted),
@@ -325,10 +332,24 @@ impl<N: Net> Reactor<N> {
         let read = upload.source.read(&mut upload.reader, upload.at, into);
         self.spend_body(fetch);
         match (read, left) {
-            (Ok(0), None) => self.end_body(key, Vec::new()),
+            (Ok(0), None) => self.end_source(key),
             (Ok(0), Some(left)) => self.source_failed(key, &ended_early(left)),
             (Ok(count), _) => self.write_piece(key, count),
             (Err(error), _) => self.source_failed(key, &Arc::new(error)),
+        }
+    }
+
+    /// A source of unknown length has ended: its trailers follow.
+    fn end_source(&mut self, key: ExchangeKey) {
+        let reader = self.upload(key).and_then(|upload| upload.reader.take());
+        let trailers = reader.map(Trailing::trailers).unwrap_or_default();
+        match checked(trailers.iter().map(|(name, value)| (&**name, &**value))) {
+            Ok(fields) => self.end_body(key, fields),
+            Err(refused) => {
+                let what = format!("a trailer field cannot be sent: {refused}");
+                let error = Error::new(Kind::InvalidRequest, ErrorPhase::Send, what);
+                self.fail_exchange(key, error.lasting());
+            }
         }
     }
 
@@ -351,14 +372,34 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The end of a body of unknown length.
-    fn end_body(&mut self, key: ExchangeKey, trailers: Vec<(&[u8], &[u8])>) {
+    fn end_body(&mut self, key: ExchangeKey, trailers: Fields<'_>) {
         let mut end = Vec::new();
         let Some(upload) = self.upload(key) else { return };
+        if upload.is_switched() {
+            return self.close_half(key);
+        }
         upload.writer.end(trailers, &mut end);
         if !end.is_empty() {
             self.write_all(key, &end);
         }
         self.note_taken(key, 0);
+    }
+
+    /// The end of what another protocol says: our half of the connection is closed, and the
+    /// server's end is waited for.
+    fn close_half(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.get_mut(key) else { return };
+        exchange.sending.go(Sending::Closed);
+        let (fetch, connection_key) = (exchange.fetch, exchange.connection);
+        let Self { net, buffers, sealed, connections, .. } = self;
+        let Some(connection) = connections.get_mut(connection_key) else { return };
+        if let Err(error) = connection.close_write(net, buffers, sealed) {
+            self.write_failed(connection_key, error);
+        }
+        if let Some(fetch) = fetch {
+            // It may have stopped while the caller was waited for.
+            self.begin_limit(fetch, Limit::Stall);
+        }
     }
 
     /// Writes all of `bytes`; what the socket does not take waits.
@@ -483,6 +524,20 @@ impl<N: Net> Reactor<N> {
         self.ask_again(key);
         true
     }
+}
+
+/// Names and values.
+type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// Trailer fields that can be sent, all of them.
+fn checked<'a>(
+    trailers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Fields<'a>, field::Refused> {
+    let checked = |(name, value): (&'a str, &'a str)| {
+        let value = field::check_trailer(name.as_bytes(), value.as_bytes())?;
+        Ok((name.as_bytes(), value))
+    };
+    trailers.map(checked).collect()
 }
 
 /// Where a piece of so many bytes stands in `outgoing`: there is room for its framing around it.

@@ -81,12 +81,15 @@ impl Request {
     /// the fetch goes both ways from then on: what the server says are
     /// [`Event::Body`](crate::Event::Body)s, what the caller says goes with
     /// [`Reactor::send_body`](crate::Reactor::send_body) as
-    /// [`Event::Writable`](crate::Event::Writable) asks for it. It is done when the server ends the
+    /// [`Event::Writable`](crate::Event::Writable) asks for it, up to
+    /// [`Reactor::finish_body`](crate::Reactor::finish_body). It is done when the server ends the
     /// connection; [`Reactor::cancel`](crate::Reactor::cancel) ends it from here.
     ///
     /// Limits of the whole fetch go on to count. A request that is
     /// [collected](Self::collect), as all of a [`Client`](crate::Client)'s are, cannot be upgraded:
     /// a 101 is an error there.
+    ///
+    /// The example `websocket` speaks WebSocket this way.
     ///
     /// # Errors
     /// As [`Self::header`].

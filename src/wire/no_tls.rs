@@ -51,6 +51,10 @@ impl Session {
         match *self {}
     }
 
+    pub(crate) fn close_write(&mut self, _: &mut Vec<u8>) {
+        match *self {}
+    }
+
     pub(crate) fn close(&mut self, _: &mut Vec<u8>) {
         match *self {}
     }

@@ -288,6 +288,10 @@ impl Net for World {
         self.net.write(&mut stream.0, &bytes[..most])
     }
 
+    fn shutdown(&mut self, stream: &mut WorldStream) -> io::Result<()> {
+        self.net.shutdown(&mut stream.0)
+    }
+
     fn take_error(&mut self, stream: &mut WorldStream) -> io::Result<Option<io::Error>> {
         self.net.take_error(&mut stream.0)
     }

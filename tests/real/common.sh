@@ -39,9 +39,14 @@ trap 'exit 143' TERM
 # The release build, unless FETCH names another program.
 find_fetch() {
     if [ -z "${FETCH:-}" ]; then
-        cargo build --locked --release --example fetch
-        FETCH=$(realpath "${CARGO_TARGET_DIR:-target}")/release/examples/fetch
+        FETCH=$(release_build fetch)
     fi
+}
+
+# release_build NAME: builds an example, and prints where it is.
+release_build() {
+    cargo build --locked --release --example "$1"
+    echo "$(realpath "${CARGO_TARGET_DIR:-target}")/release/examples/$1"
 }
 
 # An authority, and a server's certificate that it signs.

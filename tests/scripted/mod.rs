@@ -93,6 +93,9 @@ impl Net for Script {
         socket.written.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
+    fn shutdown(&mut self, _: &mut usize) -> io::Result<()> {
+        unreachable!("nothing is upgraded here")
+    }
     fn take_error(&mut self, stream: &mut usize) -> io::Result<Option<io::Error>> {
         let refuses = self.0.borrow().sockets[*stream].refuses;
         Ok(refuses.then(|| io::ErrorKind::ConnectionRefused.into()))

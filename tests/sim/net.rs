@@ -50,6 +50,12 @@ impl Net for SimNet {
         self.world.borrow_mut().write(stream.0, bytes)
     }
 
+    fn shutdown(&mut self, stream: &mut SimStream) -> io::Result<()> {
+        let what = format!("w{} is half-closed, and nothing was upgraded", stream.0);
+        self.world.borrow_mut().env.ledger.break_law(what);
+        Ok(())
+    }
+
     fn take_error(&mut self, stream: &mut SimStream) -> io::Result<Option<io::Error>> {
         let mut world = self.world.borrow_mut();
         let error = world.wires.get_mut(&stream.0).and_then(|wire| wire.error.take());

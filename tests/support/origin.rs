@@ -337,6 +337,11 @@ impl Connection {
                     while self.kept.len() < bytes && fill(&mut self.wire, &mut self.kept)? > 0 {}
                     self.kept.drain(..bytes.min(self.kept.len()));
                 }
+                Action::EchoAtEnd => {
+                    while fill(&mut self.wire, &mut self.kept)? > 0 {}
+                    let heard = std::mem::take(&mut self.kept);
+                    self.wire.send(&heard)?;
+                }
                 Action::Reset => {
                     SockRef::from(self.wire.socket()).set_linger(Some(Duration::ZERO))?;
                     return Ok(Next::End);

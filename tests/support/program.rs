@@ -1,4 +1,4 @@
-//! The `fetch` program as a process of its own, on which nothing of the environment decides.
+//! An example as a process of its own, on which nothing of the environment decides.
 
 use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
@@ -11,10 +11,15 @@ use serde_json::Value;
 
 use super::latch::WAIT_SECONDS_MAX;
 
-/// The program with these arguments, its streams piped. The environment's proxies and netrc are
-/// kept from it.
+/// The `fetch` program with these arguments.
 pub(crate) fn fetch(args: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    example("fetch", args)
+}
+
+/// The example with these arguments, its streams piped. The environment's proxies and netrc are
+/// kept from it.
+pub(crate) fn example(name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program(name));
     for variable in [
         "http_proxy",
         "https_proxy",
@@ -95,12 +100,13 @@ pub(crate) fn records(done: &Output) -> Vec<Value> {
     lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
-/// `target/<profile>/deps/<this test>` has `target/<profile>/examples/fetch` beside it.
-fn program() -> PathBuf {
+/// `target/<profile>/deps/<this test>` has `target/<profile>/examples` beside it.
+fn program(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    path.push("examples/fetch");
-    assert!(path.exists(), "{} is not built: cargo build --example fetch", path.display());
+    path.push("examples");
+    path.push(name);
+    assert!(path.exists(), "{} is not built: cargo build --example {name}", path.display());
     path
 }

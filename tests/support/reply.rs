@@ -17,6 +17,8 @@ pub(crate) enum Action {
     Release(Latch),
     /// Reads this many bytes that the client sends beyond what was taken as the request.
     Receive(usize),
+    /// Reads until the client ends its half in good order, then sends all of that back.
+    EchoAtEnd,
     /// Ends with an RST.
     Reset,
     /// Ends in good order: over TLS with a close_notify, then a FIN.

@@ -89,6 +89,9 @@ impl Net for World {
         self.sockets[*stream].sent.extend_from_slice(&bytes[..length]);
         Ok(length)
     }
+    fn shutdown(&mut self, _: &mut usize) -> io::Result<()> {
+        unreachable!("nothing is upgraded here")
+    }
     fn take_error(&mut self, _: &mut usize) -> io::Result<Option<io::Error>> {
         Ok(self.connect_error.take())
     }

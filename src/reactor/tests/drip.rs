@@ -85,6 +85,9 @@ impl Net for Drip {
         }
         Ok(taken)
     }
+    fn shutdown(&mut self, _: &mut usize) -> io::Result<()> {
+        unreachable!("nothing is upgraded here")
+    }
     fn take_error(&mut self, _: &mut usize) -> io::Result<Option<io::Error>> {
         Ok(None)
     }

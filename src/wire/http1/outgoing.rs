@@ -89,8 +89,7 @@ impl BodyWriter {
     ) {
         match self {
             Self::Chunked => {}
-            Self::Bare => return self.go(Self::Complete),
-            Self::Length { .. } | Self::Complete => return,
+            Self::Length { .. } | Self::Bare | Self::Complete => return,
         }
         out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers {
@@ -106,7 +105,7 @@ impl BodyWriter {
 impl Machine for BodyWriter {
     const NAME: &'static str = "Request body";
     const ARROWS: &'static [(&'static str, &'static str)] =
-        &[("Length", "Complete"), ("Chunked", "Complete"), ("Bare", "Complete")];
+        &[("Length", "Complete"), ("Chunked", "Complete")];
 
     fn state(&self) -> &'static str {
         match self {

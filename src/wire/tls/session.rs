@@ -10,6 +10,8 @@
 //! message are missing from the input, so their length is kept. After an error it would go on
 //! reading, so the phase ends that.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
 use rustls::{HandshakeKind, ProtocolVersion};
@@ -37,7 +39,8 @@ pub(crate) struct Opened {
     pub(crate) plain: usize,
     /// The handshake ended in this call.
     pub(crate) handshake_done_now: bool,
-    /// The peer's `close_notify` was seen, in this call or before: no plaintext follows.
+    /// No plaintext follows: the peer's `close_notify` was seen, in this call or before, or the
+    /// session was given up.
     pub(crate) peer_closed: bool,
     /// An error is the session's end; plaintext beside it came before it and is authentic.
     pub(crate) result: Result<(), TlsError>,
@@ -74,6 +77,7 @@ impl Session {
                     None => result,
                 }
             }
+            Phase::WriteClosed => self.process_unheard(wire, &mut marks),
             // RFC 8446 §6.1: what follows a closure alert is ignored.
             Phase::PeerClosed | Phase::Closed => Ok(()),
             Phase::Failed(e) => Err(e.clone()),
@@ -84,13 +88,14 @@ impl Session {
             self.phase.go(Phase::Open);
         }
         if marks.peer_closed {
-            self.phase.go(Phase::PeerClosed);
+            let was_ours = matches!(self.phase, Phase::WriteClosed);
+            self.phase.go(if was_ours { Phase::Closed } else { Phase::PeerClosed });
         }
         if let Err(e) = &result {
             self.fail(e.clone(), out);
         }
         let consumed = if self.is_readable() { marks.consumed } else { wire.len() };
-        let peer_closed = matches!(self.phase, Phase::PeerClosed);
+        let peer_closed = matches!(self.phase, Phase::PeerClosed | Phase::Closed);
         Opened { consumed, plain: marks.plain, handshake_done_now, peer_closed, result }
     }
 
@@ -125,16 +130,20 @@ impl Session {
         sent.inspect_err(|e| self.fail(e.clone(), out))
     }
 
+    /// Ends what is sent: appends `close_notify` (RFC 8446 §6.1). What the peer says is read on.
+    pub(crate) fn close_write(&mut self, out: &mut Vec<u8>) {
+        self.say_goodbye(out);
+        match self.phase {
+            Phase::Open => self.phase.go(Phase::WriteClosed),
+            Phase::PeerClosed => self.phase.go(Phase::Closed),
+            _ => {}
+        }
+    }
+
     /// Says goodbye: appends `close_notify` where a handshake had ended. Nothing is read or sent
     /// from here on.
     pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
-        if self.can_send() {
-            self.flush(out);
-            // Where even that cannot be sent, the socket's end must do.
-            let _ = self.with_traffic(|traffic| {
-                append(out, RECORD_OVERHEAD_BYTES, |room| traffic.queue_close_notify(room))
-            });
-        }
+        self.say_goodbye(out);
         if !matches!(self.phase, Phase::Closed | Phase::Failed(_)) {
             self.phase.go(Phase::Closed);
         }
@@ -178,7 +187,17 @@ impl Session {
     }
 
     fn is_readable(&self) -> bool {
-        matches!(self.phase, Phase::Handshaking | Phase::Open)
+        matches!(self.phase, Phase::Handshaking | Phase::Open | Phase::WriteClosed)
+    }
+
+    fn say_goodbye(&mut self, out: &mut Vec<u8>) {
+        if self.can_send() {
+            self.flush(out);
+            // Where even that cannot be sent, the socket's end must do.
+            let _ = self.with_traffic(|traffic| {
+                append(out, RECORD_OVERHEAD_BYTES, |room| traffic.queue_close_notify(room))
+            });
+        }
     }
 
     /// Checks what the caller kept, steps through all of it, and notes what is to be kept now.
@@ -199,6 +218,19 @@ impl Session {
             return Err(TlsError::protocol("a handshake message is too long or too fragmented"));
         }
         Ok(())
+    }
+
+    /// The same after our goodbye: whatever rustls would answer is not said.
+    ///
+    /// With debug assertions rustls 0.23 panics where it has an alert to send after its
+    /// `close_notify`, as it has when the peer breaks TLS. That is the session's end and no bug of
+    /// ours, so it is caught; without them, nothing is thrown.
+    fn process_unheard(&mut self, wire: &mut [u8], marks: &mut Marks) -> Result<(), TlsError> {
+        let mut unsaid = Vec::new();
+        // Nothing of the session is used after a failure but its phase.
+        let process = AssertUnwindSafe(|| self.process(wire, marks, &mut unsaid));
+        let broken = || TlsError::protocol("the server broke TLS after our close_notify");
+        panic::catch_unwind(process).unwrap_or_else(|_| Err(broken()))
     }
 
     /// Runs rustls until it has nothing more to do with `wire`. It ends: each round but the last
@@ -271,7 +303,9 @@ impl Session {
     }
 
     fn fail(&mut self, e: TlsError, out: &mut Vec<u8>) {
-        self.flush(out);
+        if !matches!(self.phase, Phase::WriteClosed) {
+            self.flush(out);
+        }
         if !matches!(self.phase, Phase::Failed(_)) {
             self.phase.go(Phase::Failed(e));
         }
@@ -285,7 +319,9 @@ enum Phase {
     Open,
     /// Its `close_notify` came; we may still send.
     PeerClosed,
-    /// We said goodbye.
+    /// We said goodbye, and read what the peer still says.
+    WriteClosed,
+    /// We said goodbye, and nothing is read.
     Closed,
     Failed(TlsError),
 }
@@ -298,10 +334,13 @@ impl Machine for Phase {
         ("Handshaking", "Closed"),
         ("Handshaking", "Failed"),
         ("Open", "PeerClosed"),
+        ("Open", "WriteClosed"),
         ("Open", "Closed"),
         ("Open", "Failed"),
         ("PeerClosed", "Closed"),
         ("PeerClosed", "Failed"),
+        ("WriteClosed", "Closed"),
+        ("WriteClosed", "Failed"),
     ];
 
     fn state(&self) -> &'static str {
@@ -309,6 +348,7 @@ impl Machine for Phase {
             Self::Handshaking => "Handshaking",
             Self::Open => "Open",
             Self::PeerClosed => "PeerClosed",
+            Self::WriteClosed => "WriteClosed",
             Self::Closed => "Closed",
             Self::Failed(_) => "Failed",
         }

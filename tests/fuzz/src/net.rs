@@ -297,6 +297,10 @@ impl Net for FuzzNet {
         self.world.borrow_mut().write(stream.0, bytes)
     }
 
+    fn shutdown(&mut self, _: &mut Stream) -> io::Result<()> {
+        unreachable!("nothing is upgraded here")
+    }
+
     fn take_error(&mut self, stream: &mut Stream) -> io::Result<Option<io::Error>> {
         let error = self.world.borrow_mut().sockets[stream.0].error.take();
         Ok(error.map(Into::into))

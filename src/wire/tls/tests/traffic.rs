@@ -140,6 +140,71 @@ fn a_close_is_told_from_a_silence() {
 }
 
 #[test]
+fn after_our_end_the_server_is_read_on() {
+    let pki = Pki::new();
+    for version in BOTH {
+        let mut link = Link::open(&pki.config(), &Arc::new(pki.server(version)));
+        link.session.seal(b"last words", &mut link.out).unwrap();
+        link.session.close_write(&mut link.out);
+        assert!(link.session.seal(b"more", &mut link.out).is_err());
+        assert_eq!(link.server_heard(), b"last words");
+        assert_eq!(link.server.reader().read(&mut [0; 1]).unwrap(), 0);
+        link.session.close_write(&mut link.out);
+        let wire = link.server_says(b"still there");
+        assert!(!link.arrive(&wire).peer_closed);
+        if version == &version::TLS13 {
+            // It asks for an answer, which may not be given any more.
+            link.server.refresh_traffic_keys().unwrap();
+            let wire = link.take_from_server();
+            link.arrive(&wire).result.unwrap();
+        }
+        let mut wire = link.server_says(b", and now not");
+        link.server.send_close_notify();
+        wire.extend(link.take_from_server());
+        assert!(link.arrive(&wire).peer_closed);
+        assert_eq!(link.plain, b"still there, and now not");
+        assert!(link.arrive(b"ignored").peer_closed);
+        link.session.close(&mut link.out);
+        assert!(link.out.is_empty());
+    }
+}
+
+#[test]
+fn after_both_ends_nothing_is_said_and_nothing_read() {
+    let pki = Pki::new();
+    for version in BOTH {
+        let mut link = Link::open(&pki.config(), &Arc::new(pki.server(version)));
+        link.server.send_close_notify();
+        let wire = link.take_from_server();
+        assert!(link.arrive(&wire).peer_closed);
+        link.session.close_write(&mut link.out);
+        assert!(!link.out.is_empty() && !link.session.can_send());
+        link.deliver_out().unwrap();
+        assert!(link.arrive(b"ignored").peer_closed);
+    }
+}
+
+#[test]
+fn damage_after_our_end_is_an_error_without_an_alert() {
+    let pki = Pki::new();
+    for version in BOTH {
+        let mut link = Link::open(&pki.config(), &Arc::new(pki.server(version)));
+        link.session.close_write(&mut link.out);
+        link.deliver_out().unwrap();
+        let mut wire = link.server_says(b"good");
+        wire.extend(link.server_says(b"bad"));
+        *wire.last_mut().unwrap() ^= 1;
+        for _ in 0..2 {
+            let opened = link.arrive(&wire);
+            assert!(opened.result.is_err() && opened.consumed == wire.len());
+            assert_eq!((&link.plain[..], &link.out[..]), (&b"good"[..], &b""[..]));
+        }
+        link.session.close(&mut link.out);
+        assert!(link.out.is_empty());
+    }
+}
+
+#[test]
 fn a_damaged_record_is_an_error_after_what_came_before_it() {
     let pki = Pki::new();
     for version in BOTH {
