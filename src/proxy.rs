@@ -19,6 +19,10 @@ use crate::userinfo::{Userinfo, without_userinfo};
 
 /// A proxy: its protocol, address and credentials. A cheap clone.
 ///
+/// Where it wants others, or any and has none (407), the fetch ends with an error of kind
+/// [`Proxy`](Kind::Proxy), be it asked for a tunnel or handed the request; that of a request with a
+/// Proxy-Authorization of its own is its answer.
+///
 /// ```
 /// use whippet::{Proxy, ProxyProtocol};
 ///

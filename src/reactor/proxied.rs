@@ -9,27 +9,48 @@ use super::Reactor;
 use super::connection::ConnectionKey;
 use super::exchange::{Exchange, ExchangeKey};
 use super::fetch::FetchKey;
+use super::opening::tunnel_error;
 use super::reading::Focus;
 use crate::net::Net;
 use crate::policy::auth::{Sessions, Verdict};
 use crate::proxy::Proxy;
 use crate::request::Request;
 use crate::response::values;
-use crate::wire::tunnel::Tunnel;
+use crate::wire::tunnel::{Tunnel, TunnelError};
 
 /// Requests that a proxy hands on.
 impl<N: Net> Reactor<N> {
-    /// A 407 that can be answered is, by one more exchange of the same fetch. `true`: it is not
-    /// handed over.
+    /// A 407 of the proxy that the request was handed to: where it can be answered, it is, by one
+    /// more exchange of the same fetch; else there is no way to the origin, as without a tunnel.
+    /// `false`: no such proxy has said that.
     pub(super) fn judge_proxy(
         &mut self,
         exchange: ExchangeKey,
         key: FetchKey,
         whole: Focus,
     ) -> bool {
+        let Some(fetch) = self.fetches.get(key) else { return false };
+        let Some(proxy) = forwarder_of(&fetch.request) else { return false };
         let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::answers_proxy);
-        let fetch = self.fetches.get_mut(key).filter(|fetch| !fetch.body_spent);
-        let Some(fetch) = fetch else { return false };
+        let refusal = match was_shown || proxy.authorization().is_some() {
+            true => TunnelError::CredentialsRefused,
+            false => TunnelError::CredentialsWanted,
+        };
+        let is_spent = fetch.body_spent;
+        let is_answered = !is_spent && self.answers_challenge(key, whole, was_shown);
+        self.detach(exchange);
+        if is_answered {
+            self.ask_again(key);
+        } else {
+            let error = tunnel_error(refusal);
+            self.fail(key, if is_spent { error.with_spent_body() } else { error });
+        }
+        true
+    }
+
+    /// Whether what the proxy asks can be answered by another attempt.
+    fn answers_challenge(&mut self, key: FetchKey, whole: Focus, was_shown: bool) -> bool {
+        let Some(fetch) = self.fetches.get_mut(key) else { return false };
         let Some((at, login)) = forwarder_of(&fetch.request).and_then(Proxy::login) else {
             return false;
         };
@@ -42,8 +63,6 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         fetch.proxy_challenges += 1;
-        self.detach(exchange);
-        self.ask_again(key);
         true
     }
 }
