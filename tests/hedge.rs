@@ -235,6 +235,23 @@ fn a_second_exchange_takes_only_a_slot_that_nobody_wants() {
 }
 
 #[test]
+fn others_who_come_in_its_turn_and_have_slots_leave_it_its_own() {
+    for (at_once, hedges) in [(3, 1_u8), (2, 0)] {
+        let mut stage = hedging(|settings| settings.concurrency = at_once);
+        stage.submit("GET");
+        stage.pass(0);
+        connect(&mut stage, 1);
+        stage.pass(98);
+        stage.submit("POST");
+        stage.pass(1);
+        assert_eq!(
+            (stage.sockets(), stage.reactor.hedges().begun),
+            (3 + usize::from(hedges), u64::from(hedges))
+        );
+    }
+}
+
+#[test]
 fn a_second_exchange_that_comes_to_nothing_changes_nothing() {
     let unavailable = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
     for how in ["refused", "closed", "reset", "malformed", "unavailable"] {

@@ -9,6 +9,7 @@ pub(crate) mod sent;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
@@ -56,9 +57,12 @@ pub(crate) struct Args {
     /// 95 % of the origin's answers begin (p95); one in twenty at the most, and the first answer counts
     #[arg(long, value_name = "SECONDS|p95", value_parser = values::hedge)]
     pub(crate) hedge: Option<Hedge>,
-    /// Leave an origin alone for 30 s after N failures in a row; what waits for it fails at once
+    /// Leave an origin alone for a while after N failures in a row; what waits for it fails at once
     #[arg(long, value_name = "N")]
     pub(crate) circuit: Option<NonZeroU32>,
+    /// How long --circuit leaves an origin alone before it is tried again [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = values::pause, requires = "circuit")]
+    pub(crate) circuit_time: Option<Duration>,
     /// Seconds for one fetch in all, from its admission; 0: no limit [default: 30]
     #[arg(short, long = "max-time", visible_alias = "timeout", value_name = "SECONDS",
           value_parser = values::seconds)]
@@ -333,6 +337,8 @@ mod tests {
             ("-i a --jobs b", "--jobs"),
             ("-i a u", "--input"),
             ("--max-body 1k u", "--max-body"),
+            ("--circuit-time 5 u", "--circuit"),
+            ("--circuit 3 --circuit-time 0 u", "--circuit-time"),
             ("--demo --deny-private", "--deny-private"),
             ("--digest --bearer t u", "--bearer"),
             ("-n --netrc-file f u", "--netrc"),

@@ -142,7 +142,10 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     settings.hedge = args.hedge;
     settings.pace.rate = args.rate;
     settings.pace.heeds_limits = args.polite;
-    settings.pace.circuit = args.circuit.map(|failures| Circuit::after(failures.get()));
+    settings.pace.circuit = args.circuit.map(|failures| {
+        let circuit = Circuit::after(failures.get());
+        args.circuit_time.map_or(circuit, |time| circuit.tried_again_after(time))
+    });
     if let Some(Seconds(total)) = args.max_time {
         settings.timeouts.set(Limit::Total, (total != Duration::MAX).then_some(total));
     }
@@ -376,6 +379,9 @@ mod tests {
         assert_eq!(pace.rate.map(|rate| rate.interval()), Some(Duration::from_millis(400)));
         assert!(pace.heeds_limits);
         assert_eq!(pace.circuit, Some(Circuit::after(4)));
+        let pace = plan("--circuit 4 --circuit-time 1.5 u").unwrap().settings.pace;
+        let circuit = Circuit::after(4).tried_again_after(Duration::from_millis(1_500));
+        assert_eq!(pace.circuit, Some(circuit));
     }
 
     #[test]

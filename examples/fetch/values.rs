@@ -90,9 +90,14 @@ pub(crate) fn hedge(text: &str) -> Result<Hedge, String> {
     if text == "p95" {
         return Ok(Hedge::after_p95());
     }
+    pause(text).map(Hedge::after)
+}
+
+/// Seconds that end.
+pub(crate) fn pause(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
         Seconds(Duration::MAX) => Err("not a span of time".to_owned()),
-        Seconds(delay) => Ok(Hedge::after(delay)),
+        Seconds(span) => Ok(span),
     }
 }
 

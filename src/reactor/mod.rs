@@ -150,6 +150,8 @@ pub struct Reactor<N: Net = OsNet> {
     focus: Option<Focus>,
     /// Timers that fired, to be judged after the events.
     due: VecDeque<Timer>,
+    /// Fetches whose answers are late, to be judged after the new attempts.
+    late: VecDeque<FetchKey>,
     resolver_is_due: bool,
     /// Limits that wait for the next reading of the clock.
     unarmed: Vec<FetchKey>,
@@ -288,6 +290,7 @@ impl<N: Net> Reactor<N> {
             next_turn: Vec::new(),
             focus: None,
             due: VecDeque::new(),
+            late: VecDeque::new(),
             resolver_is_due: false,
             unarmed: Vec::new(),
             offers: Vec::with_capacity(busy),

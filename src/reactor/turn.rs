@@ -16,8 +16,8 @@ use crate::response::Head;
 
 impl<N: Net> Reactor<N> {
     /// One piece of work, in this order: what is to be told, what was read, what is ready, what
-    /// is left of it, names, limits, and at last new attempts. So an idle connection is handed out
-    /// only after every event of this turn was looked at.
+    /// is left of it, names, limits, new attempts, and at last second ones. So an idle connection
+    /// is handed out only after every event of this turn was looked at.
     pub(super) fn step(&mut self) -> Step {
         if let Some(key) = self.to_tell.pop_front() {
             let has_ended = self.fetches.get(key).is_some_and(Fetch::has_ended);
@@ -72,6 +72,11 @@ impl<N: Net> Reactor<N> {
             self.begin_attempt(key);
             return Step::Worked;
         }
+        if let Some(key) = self.late.pop_front() {
+            // Who could have a slot in this turn has it by now.
+            self.hedge_due(key);
+            return Step::Worked;
+        }
         Step::Over
     }
 
@@ -110,7 +115,7 @@ impl<N: Net> Reactor<N> {
             Timer::Fetch(key) => self.fetch_due(key),
             Timer::Dial(key) => self.stagger_over(key),
             Timer::Connection(key) => self.connection_due(key),
-            Timer::Hedge(key) => self.hedge_due(key),
+            Timer::Hedge(key) => self.late.push_back(key),
             Timer::Pace(key) => self.pace_due(key),
             Timer::Cap => self.raise_cap(),
         }
@@ -140,6 +145,7 @@ impl<N: Net> Reactor<N> {
             || !self.next_turn.is_empty()
             || !self.to_tell.is_empty()
             || !self.due.is_empty()
+            || !self.late.is_empty()
             || self.resolver_is_due
             || !self.offers.is_empty()
             || self.can_feed()

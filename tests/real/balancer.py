@@ -8,12 +8,11 @@ through.
 import argparse
 import collections
 import os
-import socket
 import subprocess
-import time
 
 import driving
 from checks import Checks, body_of, headers_of, lines_of, version_of
+from driving import listening, wait_until
 
 RETRIES = (3, 0, 3)
 CONCURRENCY = 48
@@ -24,10 +23,10 @@ FAILED = (502, 503, 504)
 class Origin:
     """A server in a process of its own, which can be killed and begun again."""
 
-    def __init__(self, name, port, work):
+    def __init__(self, name, port, work, *more):
         self.log = f"{work}/{name}.requests"
         here = os.path.dirname(os.path.abspath(__file__))
-        self.command = ["node", f"{here}/origin.js", name, port, self.log]
+        self.command = ["node", f"{here}/origin.js", name, port, self.log, *more]
         self.begin()
 
     def begin(self):
@@ -42,11 +41,11 @@ class Origin:
         return collections.Counter(lines_of(self.log) if os.path.exists(self.log) else [])
 
 
-def begin_haproxy(work):
-    """It has listened when it can be run at all; it may be asked as soon as it has checked."""
-    log = open(f"{work}/haproxy.log", "w", encoding="utf-8")
-    command = ["haproxy", "-db", "-f", f"{work}/haproxy.conf"]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+def begin_haproxy(work, name="haproxy"):
+    """With the configuration and the log of this name."""
+    command = ["haproxy", "-db", "-f", f"{work}/{name}.conf"]
+    with open(f"{work}/{name}.log", "w", encoding="utf-8") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
 def jobs(options):
@@ -56,14 +55,6 @@ def jobs(options):
         if number % len(RETRIES) == 2:
             job["body"] = f"this is {number}"
         yield job, number
-
-
-def wait_until(what, holds):
-    ends = time.monotonic() + 20
-    while not holds():
-        if time.monotonic() > ends:
-            raise AssertionError(f"not within 20 s: {what}")
-        time.sleep(0.02)
 
 
 class Run:
@@ -81,8 +72,7 @@ class Run:
         options, third = self.options, self.options.jobs // 3
         arguments = ["-c", str(CONCURRENCY)]
         errors = f"{options.work}/fetch.log"
-        address = ("127.0.0.1", int(options.front))
-        wait_until("HAProxy listens", lambda: listens(address))
+        listening(("127.0.0.1", int(options.front)), self.haproxy)
         with driving.Program(options.fetch, arguments, self.judge, errors) as program:
             given = list(jobs(options))
             program.feed(given[: 2 * third])
@@ -154,14 +144,6 @@ class Run:
         checks.true("some failed", counts["cut"] + counts["refused"] > 0)
         checks.true("the origin that came back was used", len(seen["two"]) > len(self.before))
         return counts
-
-
-def listens(address):
-    try:
-        socket.create_connection(address).close()
-        return True
-    except OSError:
-        return False
 
 
 def main():

@@ -7,10 +7,13 @@ should be raises, with both sides of it in words; every comparison that holds is
 import base64
 import hashlib
 import json
+import os
 import re
 import subprocess
+import time
 
 RUN_SECONDS_MAX = 60
+LOG_SECONDS_MAX = 20
 
 
 class Checks:
@@ -20,20 +23,23 @@ class Checks:
         self.command = [fetch, "-s", "--json", "--ordered", *options]
         self.count = 0
 
-    def run(self, jobs, *options, may_fail=False):
-        """The results of jobs, all of them without an error unless they may fail."""
+    def run(self, jobs, *options, may_fail=False, variables=None):
+        """The results of jobs, all of them without an error unless they may fail; with these
+        variables in the environment beside those that are there."""
         lines = "".join(json.dumps(job) + "\n" for job in jobs)
         done = subprocess.run(
             [*self.command, "--jobs", "-", *options],
             input=lines,
             capture_output=True,
             text=True,
+            env={**os.environ, **(variables or {})},
             timeout=RUN_SECONDS_MAX,
             check=False,
         )
         if done.stderr:
             raise AssertionError(done.stderr)
-        results = [json.loads(line) for line in done.stdout.splitlines()]
+        # Not splitlines: texts may have other ends of lines in them.
+        results = [json.loads(line) for line in done.stdout.split("\n") if line]
         urls = [result["url"] for result in results]
         self.equal("one result for each job", urls, [job["url"] for job in jobs])
         failures = [(result["url"], result["error"]) for result in results if result["error"]]
@@ -51,6 +57,26 @@ class Checks:
         if not holds:
             raise AssertionError(f"{what}: {found!r:.2000}")
         self.count += 1
+
+
+class Log:
+    """What a server writes down, line by line, which it may do after its answer has arrived."""
+
+    def __init__(self, path):
+        self.path = path
+        self.read = 0
+
+    def new(self, count):
+        """The lines since this was asked last, as soon as there are so many."""
+        ends = time.monotonic() + LOG_SECONDS_MAX
+        while True:
+            lines = lines_of(self.path)[self.read :]
+            if len(lines) >= count:
+                self.read += len(lines)
+                return lines
+            if time.monotonic() > ends:
+                raise AssertionError(f"{self.path} has {lines!r:.500}, not {count} lines")
+            time.sleep(0.01)
 
 
 def body_of(result):

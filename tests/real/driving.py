@@ -16,6 +16,7 @@ import time
 
 WRONG_SHOWN_MAX = 10
 RUN_SECONDS_MAX = 900
+WAIT_SECONDS_MAX = 20
 
 
 def one_by_one(fetch, job, pauses):
@@ -139,6 +140,29 @@ def loopback_socket():
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
     handle.bind(("0.0.0.0", 0))
     return handle
+
+
+def wait_until(what, holds):
+    ends = time.monotonic() + WAIT_SECONDS_MAX
+    while not holds():
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {WAIT_SECONDS_MAX} s: {what}")
+        time.sleep(0.02)
+
+
+def listening(address, server):
+    """Waits until a server can be connected to, which must not have ended before."""
+
+    def listens():
+        if server.poll() is not None:
+            raise AssertionError(f"{server.args} has ended with {server.returncode}")
+        try:
+            socket.create_connection(address).close()
+            return True
+        except OSError:
+            return False
+
+    wait_until(f"{address} is listened on", listens)
 
 
 def report(part, wrong, text):

@@ -1,4 +1,4 @@
-"""Rates, logins, client certificates and ranges of nginx, and what `fetch` makes of them.
+"""Rates, logins, sizes, client certificates and ranges of nginx, and what `fetch` makes of them.
 
 guards.py files DIRECTORY                     makes the files that are served
 guards.py drive FETCH WORK PLAIN TLS12 TLS13  drives FETCH against nginx on these ports
@@ -8,12 +8,17 @@ import collections
 import os
 import sys
 
-from checks import Checks, body_of, headers_of, lines_of, version_of
+from checks import Checks, Log, body_of, headers_of, lines_of, version_of
 
 RATE_JOBS = 20
 # Four are let in each second, and ten retries are free of the budget.
 RETRIED_JOBS = 6
 LOGIN = "me:pass: word"
+# Of each kind of character that a token may have (RFC 6750, section 2.1).
+TOKEN = "mF_9.B5f-4.1JqM+/~="
+# What nginx takes, and the most that a head has.
+UPLOAD_BYTES_MAX = 100 * 1024
+HEAD_BYTES_MAX = 1024
 
 
 def make(directory):
@@ -92,6 +97,62 @@ class Guards:
         users = [user for _, _, _, user, _ in self.seen("private")]
         checks.equal("users, as nginx saw them", users, ["-", "me", "me", "you", "me"])
 
+    def tokens(self):
+        """The right one lets in, and no other; it does not follow to another host."""
+        checks, url = self.checks, f"{self.base}/token/text"
+        right = {"auth": {"bearer": TOKEN}}
+        jobs = [{"url": url}, {"url": url, **right}, {"url": url, "auth": {"bearer": f"{TOKEN}="}}]
+        jobs.append({"url": f"{self.base}/token/away", **right})
+        results = checks.run(jobs, "-c", "1")
+        statuses = [result["status"] for result in results]
+        checks.equal("statuses", statuses, [401, 200, 401, 401])
+        checks.equal("body", body_of(results[1]), self.text)
+        asked = [headers_of(result).get("www-authenticate") for result in results]
+        no_token = 'Bearer realm="tokens"'
+        refused = f'{no_token}, error="invalid_token"'
+        checks.equal("challenges", asked, [no_token, None, refused, no_token])
+        (result,) = checks.run([{"url": url}], "--bearer", TOKEN)
+        checks.equal("--bearer", (result["status"], body_of(result)), (200, self.text))
+        here, there = self.base.removeprefix("http://"), f"localhost:{self.base.rsplit(':', 1)[1]}"
+        seen = Log(f"{self.work}/token.access").new(6)
+        expected = [
+            f"401 {here} /token/text -",
+            f"200 {here} /token/text Bearer {TOKEN}",
+            f"401 {here} /token/text Bearer {TOKEN}=",
+            f"302 {here} /token/away Bearer {TOKEN}",
+            f"401 {there} /token/text -",
+            f"200 {here} /token/text Bearer {TOKEN}",
+        ]
+        checks.equal("tokens, as nginx saw them", seen, expected)
+
+    def uploads(self):
+        """Nginx takes a body, or says that it is too large; with the question, before it is sent."""
+        checks = self.checks
+        bodies = ["y" * UPLOAD_BYTES_MAX, "n" * (UPLOAD_BYTES_MAX + 1), "quick"]
+        jobs = [
+            {"url": f"{self.base}/store/{number}", "method": "PUT", "body": body}
+            for number, body in enumerate(bodies)
+        ]
+        asking = [{**job, "expect_continue": True} for job in jobs]
+        results = checks.run(asking, "-c", "1")
+        statuses = [result["status"] for result in results]
+        checks.equal("statuses", statuses, [201, 413, 201])
+        checks.equal("connections of their own", results[2]["reused"], False)
+        seen = [line.split(" ") for line in Log(f"{self.work}/store.access").new(3)]
+        found = [(int(status), target, expects) for status, _, target, _, expects in seen]
+        expected = [(status, f"/store/{n}", "100-continue") for n, status in enumerate(statuses)]
+        checks.equal("as nginx saw them", found, expected)
+        for number, body in enumerate(bodies):
+            path = f"{self.work}/store/{number}"
+            came = int(seen[number][3])
+            if number == 1:
+                checks.true("its body was not sent", came < HEAD_BYTES_MAX, came)
+                checks.equal("it is not stored", os.path.exists(path), False)
+                continue
+            checks.true("its body was sent once", 0 < came - len(body) < HEAD_BYTES_MAX, came)
+            with open(path, encoding="utf-8") as file:
+                checks.equal("what is stored", file.read(), body)
+
     def certificates(self):
         checks = self.checks
         for version, port in self.secure.items():
@@ -154,11 +215,14 @@ def main():
     guards = Guards(*sys.argv[2:])
     repeated = guards.rate()
     guards.logins()
+    guards.tokens()
+    guards.uploads()
     guards.certificates()
     guards.ranges()
     print(
         f"guards: passed, {guards.checks.count} checks against {version_of('nginx', '-v')}: "
-        f"rates ({repeated} waits of a second), auth_basic, client certificates, ranges"
+        f"rates ({repeated} waits of a second), auth_basic, bearer tokens, sizes of uploads, client "
+        "certificates, ranges"
     )
     return None
 

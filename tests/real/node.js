@@ -1,11 +1,20 @@
 // Sends informational responses and trailers, keeps idle connections for 5 s, and writes down each
-// request with the connection that it came on.
+// request with the connection that it came on. Expectations it meets, or refuses with the status
+// that the URL says; with those it writes down how much of the body came before its word, and in
+// all.
 'use strict';
+const crypto = require('crypto');
 const fs = require('fs');
 const http = require('http');
 
 const log = fs.openSync(process.argv[2], 'a');
 let sockets = 0;
+
+function digest(request, done) {
+  const hash = crypto.createHash('sha256');
+  request.on('data', (piece) => hash.update(piece));
+  request.on('end', () => done(hash.digest('hex')));
+}
 
 const answers = {
   '/hints': (response, count) => {
@@ -30,6 +39,7 @@ const answers = {
     response.addTrailers([['X-Pieces', `${count}`], ['X-Sum', `${sum}`], ['X-Accent', 'caf\u00e9']]);
     response.end();
   },
+  '/refuse': (response, _, request) => digest(request, (sum) => response.end(sum)),
   '/who': (response) => response.end(`${response.socket.number} ${response.socket.requests}`),
 };
 
@@ -39,7 +49,37 @@ const server = http.createServer((request, response) => {
   const line = { url: request.url, socket: socket.number, nth: socket.requests };
   fs.writeSync(log, `${JSON.stringify(line)}\n`);
   const [path, count] = request.url.split('?');
-  answers[path](response, Number(count));
+  answers[path](response, Number(count), request);
+});
+
+// Node's own answer to an expectation would be to go on at once.
+server.on('checkContinue', (request, response) => {
+  const { socket } = request;
+  socket.requests += 1;
+  const [path, status] = request.url.split('?');
+  const line = { url: request.url, socket: socket.number, nth: socket.requests, expects: true };
+  const [begun, before] = [Date.now(), socket.bytesRead];
+  const write = () => {
+    line.body = socket.bytesRead - before;
+    fs.writeSync(log, `${JSON.stringify(line)}\n`);
+  };
+  // Long enough for a body that comes unasked to come.
+  setTimeout(() => {
+    line.waited = Date.now() - begun;
+    line.unasked = socket.bytesRead - before;
+    if (path === '/refuse') {
+      socket.on('close', write);
+      response.writeHead(Number(status)).end('not that');
+      return;
+    }
+    if (path === '/go-on') {
+      response.writeContinue();
+    }
+    digest(request, (sum) => {
+      write();
+      response.end(sum);
+    });
+  }, 50);
 });
 server.on('connection', (socket) => {
   socket.number = sockets += 1;

@@ -1,13 +1,13 @@
-// origin.js NAME PORT LOG: answers each request in pieces over some time, every other one with a
-// length, and writes down the requests as they come.
+// origin.js NAME PORT LOG [PAUSE_MS]: answers each request in pieces over some time, every other one
+// with a length, and writes down the requests as they come.
 'use strict';
 const fs = require('fs');
 const http = require('http');
 
-const [name, port, path] = process.argv.slice(2);
+const [name, port, path, pause] = process.argv.slice(2);
 const log = fs.openSync(path, 'a');
 const PIECES = 4;
-const PAUSE_MS = 8;
+const PAUSE_MS = Number(pause || 8);
 
 const server = http.createServer((request, response) => {
   let sent = '';

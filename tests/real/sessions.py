@@ -2,9 +2,10 @@
 
 sessions.py aiohttp WORK       serves accounts, plain and over TLS with the certificates in WORK,
                                which is on the port above
-sessions.py httpbin WORK       serves httpbin
+sessions.py flask WORK         serves httpbin, and what Flask-HTTPAuth guards below /guarded
 sessions.py passwords FOLDER   writes the files of passwords that httpd reads
-sessions.py check FETCH WORK AIOHTTP_PORT HTTPBIN_PORT HTTPD_PORT
+sessions.py digests FOLDER     writes those that lighttpd reads
+sessions.py check FETCH WORK AIOHTTP_PORT FLASK_PORT HTTPD_PORT LIGHTTPD_PORT
                                drives FETCH against them
 """
 
@@ -14,6 +15,7 @@ import hashlib
 import http.cookiejar
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -21,7 +23,7 @@ import sys
 import urllib.request
 from importlib import metadata
 
-from checks import Checks
+from checks import Checks, Log, version_of
 from driving import one_by_one
 
 # A value for each kind of byte that servers put into cookies, some of which must be quoted.
@@ -40,6 +42,7 @@ VALUES = {
 
 
 USER, PASSWORD, REALM = "me", "hu:sh \u00e9", "private pages"
+TOKEN = "a-token.of~mine"
 
 
 def write_passwords(folder):
@@ -49,6 +52,17 @@ def write_passwords(folder):
         file.write(f"{USER}:{REALM}:{digest}\n")
     with open(f"{folder}/passwords", "w", encoding="utf-8") as file:
         file.write(f"{USER}:{{SHA}}{hashed}\n")
+
+
+def write_digests(folder):
+    def line(algorithm):
+        digest = hashlib.new(algorithm, f"{USER}:{REALM}:{PASSWORD}".encode()).hexdigest()
+        return f"{USER}:{REALM}:{digest}\n"
+
+    with open(f"{folder}/digests", "w", encoding="utf-8") as file:
+        file.write(line("md5") + line("sha256"))
+    with open(f"{folder}/digests-512", "w", encoding="utf-8") as file:
+        file.write(line("sha512_256"))
 
 
 def neighbours():
@@ -61,13 +75,49 @@ def neighbours():
             first.close()
 
 
-def serve_httpbin():
+def serve_flask():
     from httpbin import app
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
     from werkzeug.serving import make_server
 
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    both = DispatcherMiddleware(app, {"/guarded": guarded()})
+    server = make_server("127.0.0.1", 0, both, threaded=True)
     print(f"listening on port {server.port}", flush=True)
     server.serve_forever()
+
+
+def guarded():
+    """Answers with what the guard knows of who asks."""
+    from flask import Flask, request
+    from flask_httpauth import HTTPDigestAuth, HTTPTokenAuth
+
+    app = Flask("guarded")
+    app.secret_key = os.urandom(16)
+    session = HTTPDigestAuth(realm=REALM, algorithm="MD5-Sess")
+    # As RFC 2069 had it: without a count, or what the client has drawn.
+    old = HTTPDigestAuth(realm=REALM, qop=None)
+    token = HTTPTokenAuth(realm=REALM)
+    for guard in (session, old):
+        guard.get_password({USER: PASSWORD}.get)
+    token.verify_token(lambda given: USER if given == TOKEN else None)
+
+    @app.route("/session")
+    @session.login_required
+    def of_session():
+        given = request.authorization
+        return f"{session.username()} {given.algorithm} {given.nc}"
+
+    @app.route("/old")
+    @old.login_required
+    def of_old():
+        return f"{old.username()} {request.authorization.qop}"
+
+    @app.route("/token")
+    @token.login_required
+    def of_token():
+        return token.current_user()
+
+    return app
 
 
 async def serve_aiohttp(work):
@@ -133,7 +183,7 @@ class Sessions(Checks):
     def __init__(self, fetch, work, ports):
         super().__init__(fetch, "--cacert", f"{work}/ca.pem")
         self.fetch, self.work = fetch, work
-        self.port, self.httpbin_port, self.httpd_port = ports
+        self.port, self.flask_port, self.httpd_port, self.lighttpd_port = ports
 
     def url(self, path, host="127.0.0.1"):
         return f"http://{host}:{self.port}{path}"
@@ -277,7 +327,7 @@ class Sessions(Checks):
 
     def digest_with_httpbin(self):
         """Its digests need the cookie that it sets with its challenge."""
-        at = f"http://127.0.0.1:{self.httpbin_port}/digest-auth/auth"
+        at = f"http://127.0.0.1:{self.flask_port}/digest-auth/auth"
         for algorithm in ("MD5", "SHA-256"):
             for user, password in (("me", "hush"), ("me", "wrong")):
                 job = {
@@ -291,6 +341,48 @@ class Sessions(Checks):
         statuses = [result["status"] for result in self.run([job] * 4)]
         self.equal("stale now and then", statuses, [200] * 4)
 
+    def digest_with_flask(self):
+        """MD5-sess, Digest without qop, and tokens; its nonces need the cookie, too."""
+        at = f"http://127.0.0.1:{self.flask_port}/guarded"
+        for path, algorithm in (("session", "MD5-Sess"), ("old", None)):
+            page = {"url": f"{at}/{path}", "auth": {"digest": f"{USER}:{PASSWORD}"}}
+            results = self.run([page] * 3)
+            self.outcomes(path, results, [(200, 2), (200, 1), (200, 1)])
+            if algorithm:
+                seen = [f"{USER} {algorithm} {count:08}" for count in (1, 2, 3)]
+            else:
+                seen = [f"{USER} None"] * 3
+            self.equal(f"{path}, as it was seen", [result["body"] for result in results], seen)
+            wrong = {**page, "auth": {"digest": f"{USER}:wrong"}}
+            self.outcomes(f"{path}, wrong", self.run([wrong]), [(401, 2)])
+        token = {"url": f"{at}/token"}
+        given = [{**token, "auth": {"bearer": value}} for value in (TOKEN, "another")]
+        results = self.run([token, *given])
+        self.outcomes("tokens", results, [(401, 1), (200, 1), (401, 1)])
+        self.equal("whose it is", results[1]["body"], USER)
+
+    def digest_with_lighttpd(self):
+        """Each algorithm by itself; where there are two, the stronger one."""
+        at = f"http://127.0.0.1:{self.lighttpd_port}"
+        expected = []
+        for folder in ("MD5", "SHA-256", "SHA-512-256", "SHA-256-or-MD5"):
+            algorithm = folder.partition("-or-")[0]
+            page = {"url": f"{at}/{folder}/page", "auth": {"digest": f"{USER}:{PASSWORD}"}}
+            results = self.run([page] * 3)
+            self.outcomes(folder, results, [(200, 2), (200, 1), (200, 1)])
+            self.equal("a page", {result["body"] for result in results}, {"a page"})
+            wrong = {**page, "auth": {"digest": f"{USER}:wrong"}}
+            self.outcomes(f"{folder}, wrong", self.run([wrong]), [(401, 2)])
+            of_folder = [(401, None), *[(200, algorithm)] * 3, (401, None), (401, algorithm)]
+            expected += [(status, f"/{folder}/page", used) for status, used in of_folder]
+        seen = []
+        for line in Log(f"{self.work}/lighttpd/requests").new(len(expected)):
+            status, path, given = line.split(" ", 2)
+            used = re.search(r"\balgorithm=([\w-]+)", given)
+            self.equal("no password", given.startswith(("-", "Digest ")), True)
+            seen.append((int(status), path, used and used[1]))
+        self.equal("as lighttpd saw it", seen, expected)
+
     def outcomes(self, what, results, expected):
         found = [(result["status"], result["attempts"]) for result in results]
         self.equal(what, found, expected)
@@ -299,8 +391,10 @@ class Sessions(Checks):
 def main():
     if sys.argv[1] == "aiohttp":
         asyncio.run(serve_aiohttp(sys.argv[2]))
-    elif sys.argv[1] == "httpbin":
-        serve_httpbin()
+    elif sys.argv[1] == "flask":
+        serve_flask()
+    elif sys.argv[1] == "digests":
+        write_digests(sys.argv[2])
     elif sys.argv[1] == "passwords":
         write_passwords(sys.argv[2])
     else:
@@ -313,10 +407,12 @@ def main():
         checks.basic_with_httpd()
         checks.what_httpd_saw()
         checks.digest_with_httpbin()
-        versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("aiohttp", "httpbin"))
-        version = subprocess.run(["apache2", "-v"], capture_output=True, text=True, check=True)
-        httpd = version.stdout.split()[2]
-        print(f"sessions: passed, {checks.count} checks against {versions}, {httpd}")
+        checks.digest_with_flask()
+        checks.digest_with_lighttpd()
+        packages = ("aiohttp", "httpbin", "Flask-HTTPAuth")
+        versions = [f"{name} {metadata.version(name)}" for name in packages]
+        versions += [version_of("apache2", "-v"), version_of("lighttpd", "-v")]
+        print(f"sessions: passed, {checks.count} checks against {', '.join(versions)}")
 
 
 if __name__ == "__main__":
