@@ -83,7 +83,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same where a proxy is in between. One that requests are handed to has connections that
-    /// were made for other origins: whether this one is denied was not asked then. Who dials is told.
+    /// were made for other origins: whether this one is denied was not asked then. A fetch that
+    /// finds none here is told when it dials.
     fn idle_by_proxy(&mut self, room: RoomKey, route: &Arc<Route>) -> Option<ConnectionKey> {
         let Some(proxy) = route.forwarder() else { return self.idle_connection(room, route) };
         if self.denied_to_proxy(route).is_some() {
@@ -112,7 +113,8 @@ impl<N: Net> Reactor<N> {
         self.look_up(key, Sought::Origin, &target.host, known.or(target.literal));
     }
 
-    /// `told`: the address that it will be told.
+    /// `told`: the address that it will be told. A proxy that the request is handed to is what the
+    /// fetch dials for from here on, in place of its origin.
     fn find_proxy(&mut self, key: FetchKey, route: &Route, told: Option<IpAddr>) {
         if route.forwarder().is_some()
             && let Some(home) = self.pool.home(route)

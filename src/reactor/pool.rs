@@ -1,8 +1,8 @@
 //! Floor 2. Who may go next, and over which connection.
 //!
 //! Origins hold the fetches that wait for their turn, those that are being dialled for, and the
-//! idle connections; but where requests are handed to a proxy, the proxy holds the last two. In goes
-//! "this waits", "this ended", "this is idle"; out comes the next fetch that the caps allow:
+//! idle connections; but where requests are handed to a proxy, the proxy holds the last two. In
+//! goes "this waits", "this ended", "this is idle"; out comes the next fetch that the caps allow:
 //! round-robin over origins, first in first out inside one.
 
 #[cfg(debug_assertions)]

@@ -2,8 +2,8 @@
 //!
 //! What must hold: a proxy is asked for servers that there are, with its own login and no other; no
 //! server behind one sees that login; nothing is said into a tunnel before it is there; what a
-//! server says reaches the fetch that asked it, as without a proxy; caps and paces are the servers',
-//! though one connection carries requests for several. Where proxies behave, all goes
+//! server says reaches the fetch that asked it, as without a proxy; caps and paces are those of the
+//! servers, though one connection carries requests for several. Where proxies behave, all goes
 //! well; where they do not, they refuse, fall silent, end, or say more than they were asked for.
 
 use std::collections::BTreeSet;

@@ -1,11 +1,11 @@
-//! Floor 2. The half of the pool that is about connections: the fetches that dial for one, and those
-//! that are idle.
+//! Floor 2. The half of the pool that is about connections: the fetches that dial for one, and
+//! those that are idle.
 //!
 //! Both are in the *home* of their route: the room of its origin or, where requests are handed to a
 //! proxy, a room of the proxy's, so that one connection carries requests for any origin. Caps and
-//! turns know nothing of that. In goes "this dials", "this is idle", "this has closed"; out come the
-//! idle connection that a route's request may take, and the fetches that may take one in place of
-//! their own dial.
+//! turns know nothing of that. In goes "this dials", "this is idle", "this has closed"; out come
+//! the idle connection that a route's request may take, and the fetches that may take one in place
+//! of their own dial.
 
 use std::sync::Arc;
 
