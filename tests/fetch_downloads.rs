@@ -7,6 +7,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -248,7 +249,7 @@ fn what_fetch_did_not_make_is_neither_added_to_nor_removed() {
     }
 }
 
-/// The test has the lock that another run would have.
+/// The test has the lock that another run would have: on something to go on with.
 #[test]
 fn two_runs_never_write_to_one_part() {
     let origin = Origin::plain(|seen| match seen.connection {
@@ -271,6 +272,28 @@ fn two_runs_never_write_to_one_part() {
     }
     drop(note);
     assert_eq!((scratch.go_on(&url), scratch.read("file")), (0, TEXT.to_vec()));
+}
+
+#[test]
+fn another_run_waits_for_nobody_and_one_that_was_killed_holds_nothing() {
+    let origin = Origin::plain(|seen| match (seen.connection, seen.header("range")) {
+        (0, _) => Reply::new().send("HTTP/1.1 200 OK\r\nETag: \"one\"\r\n\r\n0123").silence(),
+        (_, None) => response(200, &[TAG], TEXT),
+        (_, Some(_)) => rest(seen, TEXT.len()),
+    });
+    let scratch = Scratch::new("killed");
+    let url = origin.url("/");
+    let mut command = program::fetch(&["-sv", "--continue", "-o"]);
+    let mut first = command.arg(&scratch.file).arg(&url).spawn().unwrap();
+    let mut said = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // It says what it received at the end of the turn in which it opens its file.
+    said.find(|line| line.starts_with("< HTTP/1.1 200")).unwrap();
+    assert_eq!(scratch.go_on(&url), 1);
+    assert!(!scratch.file.exists() && scratch.names().contains(&NOTE.to_owned()));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!((scratch.go_on(&url), scratch.names()), (0, vec!["file".to_owned()]));
+    assert_eq!(scratch.read("file"), TEXT);
 }
 
 /// What was asked for was the rest behind ten bytes.

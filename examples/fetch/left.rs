@@ -1,12 +1,12 @@
-//! What an earlier run has left of a file: of which URL and version it is, and who may go on with it.
+//! What an earlier run has left of a file: of which URL and version, and who may go on with it.
 //!
-//! In goes the path of a file; out comes a [`Claim`] to what is left of it, which one process has at
-//! a time. What is left of `NAME` is `.NAME.fetch-part`. Beside it `.NAME.fetch-note` says of which
-//! URL it is, and with which validator (RFC 9110 §8.8) the server gave it. No URL makes a name that
-//! begins with a dot (`files`), so none comes to these. A claim is a lock on the note, which the
-//! system takes back when the process ends, however it does. Where the note is not one of these,
-//! or there is none, what has the part's name may be somebody else's and is not touched. An empty
-//! note is one that its maker did not come to write.
+//! In goes the path of a file; out comes a [`Claim`] to what is left of it, which one process has
+//! at a time. What is left of `NAME` is `.NAME.fetch-part`. Beside it `.NAME.fetch-note` says of
+//! which URL it is, and with which validator (RFC 9110 §8.8) the server gave it. No URL makes a
+//! name that begins with a dot (`files`), so none comes to these. A claim is a lock on the note,
+//! which the system takes back when the process ends, however it does. Where the note is not one
+//! of these, or there is none, what has the part's name may be somebody else's and is not touched.
+//! An empty note is one that its maker did not come to write.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -84,8 +84,8 @@ impl Claim {
         if is_at(&part, &self.places.part) { Ok(part) } else { Err(not_ours(&self.places.part)) }
     }
 
-    /// A new part in place of what is there. Whatever ends this run, the note never speaks of another
-    /// part than the one beside it.
+    /// A new part in place of what is there. Whatever ends this run, the note never speaks of
+    /// another part than the one beside it.
     pub(crate) fn begin(&mut self, note: Note) -> io::Result<File> {
         if let Err(error) = fs::remove_file(&self.places.part)
             && error.kind() != io::ErrorKind::NotFound

@@ -12,7 +12,7 @@
 //! | `upload` | standard input as the body of a request |
 //! | `run`, `desk`, `signals` | the loop; what becomes of each event; interrupts |
 //! | `record`, `output` | results as text, and their way out |
-//! | `files`, `part`, `left` | bodies in files: where they go, how they get there, what is left of one |
+//! | `files`, `part`, `left` | bodies in files: where they go, how they get there, what is left |
 //! | `temporary` | what a file is called until it is whole |
 //! | `cookies` | the jar's file |
 //! | `progress`, `summary`, `verbose` | what standard error shows |

@@ -139,7 +139,8 @@ impl<N: Net> Reactor<N> {
     /// come.
     ///
     /// Of an [upgraded](Request::upgrade) fetch it ends what this side says: the server reads an
-    /// EOF behind it, over TLS a `close_notify`. What the server says is read on, to its own end.
+    /// EOF behind it, over TLS a `close_notify`. What the server says is read on, to its own end,
+    /// which over TLS 1.2 it may make at once (RFC 5246 §7.2.1).
     ///
     /// # Errors
     /// [`BodyRefused::TooShort`] where less has come than was announced, and the others. The fetch

@@ -41,7 +41,8 @@ impl CookieJar {
     /// the file to its owner. A cookie with a tab in it cannot be written and is left out. What a
     /// server said of SameSite is not in the file, which has no place for it: of a cookie that is
     /// read from one, [`same_site`](super::Cookie::same_site) is
-    /// [`SameSite::Default`](super::SameSite::Default). Which requests carry it is not changed by that.
+    /// [`SameSite::Default`](super::SameSite::Default). That changes nothing about which requests
+    /// carry it.
     pub fn to_netscape(&self, now: SystemTime) -> Vec<u8> {
         let mut text = HEAD.to_vec();
         for cookie in self.iter().filter(|cookie| !cookie.is_over(seconds(now))) {

@@ -220,15 +220,19 @@ impl Session {
         Ok(())
     }
 
-    /// The same after our goodbye: whatever rustls would answer is not said.
+    /// The same after our goodbye: whatever rustls would answer, an alert say, is not said.
     ///
     /// With debug assertions rustls 0.23 panics where it has an alert to send after its
     /// `close_notify`, as it has when the peer breaks TLS. That is the session's end and no bug of
     /// ours, so it is caught; without them, nothing is thrown.
     fn process_unheard(&mut self, wire: &mut [u8], marks: &mut Marks) -> Result<(), TlsError> {
         let mut unsaid = Vec::new();
-        // Nothing of the session is used after a failure but its phase.
-        let process = AssertUnwindSafe(|| self.process(wire, marks, &mut unsaid));
+        // A panic leaves a session of which only the phase is used.
+        let process = AssertUnwindSafe(|| {
+            let result = self.process(wire, marks, &mut unsaid);
+            self.flush(&mut unsaid);
+            result
+        });
         let broken = || TlsError::protocol("the server broke TLS after our close_notify");
         panic::catch_unwind(process).unwrap_or_else(|_| Err(broken()))
     }
@@ -303,9 +307,7 @@ impl Session {
     }
 
     fn fail(&mut self, e: TlsError, out: &mut Vec<u8>) {
-        if !matches!(self.phase, Phase::WriteClosed) {
-            self.flush(out);
-        }
+        self.flush(out);
         if !matches!(self.phase, Phase::Failed(_)) {
             self.phase.go(Phase::Failed(e));
         }
