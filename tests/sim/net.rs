@@ -283,6 +283,10 @@ impl World {
             self.edge_later(id, WRITABLE);
             return blocked();
         }
+        let is_tunnel_due = wire.read_bytes < wire.opens_at;
+        if is_tunnel_due && (wire.outer.is_none() || bytes.len() > ALERT_BYTES_MAX) {
+            self.env.ledger.break_law(format!("w{id}: it speaks before the tunnel is there"));
+        }
         let most = bytes.len().min(room);
         let is_short = self.env.random.chance(plan.short_write_pm);
         let count =
@@ -463,5 +467,7 @@ impl World {
     }
 }
 
+/// The last word over TLS with a proxy, which may come at any time.
+const ALERT_BYTES_MAX: usize = 40;
 /// A machine was put to sleep.
 const LEAP_US_MAX: u64 = 10_000_000_000;
