@@ -100,7 +100,8 @@ pub(crate) struct Heard {
 }
 
 impl Channel {
-    /// One that has a fault in so many cases of a thousand; `true`, where this has.
+    /// One that has a fault in so many cases of a thousand, and, where any has, often no last word.
+    /// `true`: something may fail for it.
     pub(crate) fn new(
         config: &Arc<ServerConfig>,
         fault_pm: u32,
@@ -122,21 +123,22 @@ impl Channel {
         if is_faulty {
             channel.choose_fault(random);
         }
-        (channel, is_faulty)
+        channel.is_curt = fault_pm > 0 && random.chance(200);
+        let may_fail = is_faulty || channel.is_curt;
+        (channel, may_fail)
     }
 
     fn choose_fault(&mut self, random: &mut Random) {
         let byte = random.magnitude(1_500);
         let at = byte as usize;
-        match random.below(14) {
-            0..=2 => self.is_curt = true,
-            3 => self.shake = Some(Shake::Silence),
-            4 => self.shake = Some(Shake::Stall(at)),
-            5 => self.shake = Some(Shake::Alert(*random.pick(&[0, 10, 40, 42, 80, 112]))),
-            6 | 7 => self.shake = Some(Shake::Cut(at, random.chance(500))),
-            8 => self.shake = Some(Shake::Corrupt(at)),
-            9 => self.shake = Some(Shake::Plain),
-            10 | 11 => self.garbles[HEARD] = Some(byte),
+        match random.below(11) {
+            0 => self.shake = Some(Shake::Silence),
+            1 => self.shake = Some(Shake::Stall(at)),
+            2 => self.shake = Some(Shake::Alert(*random.pick(&[0, 10, 40, 42, 80, 112]))),
+            3 | 4 => self.shake = Some(Shake::Cut(at, random.chance(500))),
+            5 => self.shake = Some(Shake::Corrupt(at)),
+            6 => self.shake = Some(Shake::Plain),
+            7 | 8 => self.garbles[HEARD] = Some(byte),
             _ => self.garbles[SAID] = Some(2 * byte),
         }
     }
