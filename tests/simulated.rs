@@ -14,6 +14,7 @@ fn check(seed: u64) -> Result<(), String> {
     let outcome = run(seed, false);
     HEDGES.fetch_add(outcome.hedges, Ordering::Relaxed);
     SHARED.fetch_add(outcome.shared, Ordering::Relaxed);
+    SWITCHED.fetch_add(outcome.switched, Ordering::Relaxed);
     if outcome.broken.is_some() {
         return Err(outcome.line());
     }
@@ -64,6 +65,7 @@ fn five_hundred_seeds() {
     assert_eq!(count, 500);
     assert!(HEDGES.load(Ordering::Relaxed) > 0, "nothing was asked for twice");
     assert!(SHARED.load(Ordering::Relaxed) > 0, "no origins shared a connection to a proxy");
+    assert!(SWITCHED.load(Ordering::Relaxed) > 50, "few spoke another protocol to its end");
 }
 
 /// ```text
@@ -86,6 +88,8 @@ fn many_seeds() {
         check_all(from..to, threads, most, || began.elapsed().as_secs() >= seconds);
     let took = began.elapsed().as_secs_f64();
     println!("{count} seeds from {from} in {took:.1} s, {} fail", failures.len());
+    let [hedges, switched] = [&HEDGES, &SWITCHED].map(|count| count.load(Ordering::Relaxed));
+    println!("{hedges} requests sent twice, {switched} other protocols spoken to their ends");
     assert!(failures.is_empty());
 }
 
@@ -102,5 +106,7 @@ fn every_scenario_comes_up() {
 static HEDGES: AtomicU64 = AtomicU64::new(0);
 /// Requests in all runs that followed one for another origin, to the same proxy.
 static SHARED: AtomicU64 = AtomicU64::new(0);
+/// The same of other protocols that were spoken to their ends.
+static SWITCHED: AtomicU64 = AtomicU64::new(0);
 /// One seed in so many is run twice.
 const REPEATED: u64 = 16;

@@ -278,7 +278,8 @@ impl<N: Net> Reactor<N> {
         {
             (lent, held_bytes) = (lent + 1, held_bytes + gathered.len());
         }
-        assert_eq!((self.buffers.lent(), self.buffers.held_bytes()), (lent, held_bytes));
+        let counted = (self.buffers.lent(), self.buffers.held_bytes());
+        assert_eq!(counted, (lent, held_bytes), "what waits in lent buffers is counted");
         self.audit_memory(census, loose_bytes);
         let known = census.timers + census.staggers + timers;
         if known != self.wheel.len() {

@@ -16,10 +16,11 @@ use super::net::SimNet;
 use super::plan::Scenario;
 use super::random::{Random, mix};
 use super::story::digest;
+use super::upgrades;
 use super::uploads::{self, Pushes, Pushing};
 use super::watch::Watch;
 use super::wire::Wire;
-use super::world::{Origin, World};
+use super::world::{Env, World};
 
 /// One fetch, as the program knows it.
 struct Job {
@@ -33,6 +34,8 @@ struct Job {
     deadline: Option<u64>,
     /// Its body, where it is pushed.
     pushing: Option<Pushing>,
+    /// How much it means to say in another protocol, where it asks for one.
+    says: Option<u64>,
 }
 
 pub(crate) struct Driver {
@@ -61,7 +64,7 @@ impl Driver {
         mut random: Random,
     ) -> Self {
         let net = SimNet::new(Rc::clone(&world), epoch, hosts);
-        let net = Traced::new(net, Watch::default());
+        let net = Traced::new(net, Watch::new(Rc::clone(&world)));
         let reactor = Reactor::with_net(net, settings.clone()).unwrap();
         let began = world.borrow().env.now;
         let requests = world.borrow().env.plan.requests;
@@ -278,32 +281,22 @@ impl Driver {
             request = request.digest_auth("me", "hush").unwrap();
             world.env.logins.enable(id);
         }
+        let (upgrade_pm, most) = (world.env.plan.upgrade_pm, world.env.plan.body_bytes);
+        let says = upgrades::says(id, salt, upgrade_pm, most);
+        if says.is_some() {
+            request = request.upgrade("sim").unwrap();
+        }
         if random.chance(50) {
             request = request.cookies(false);
             world.env.cookies.leave_out(id);
         }
-        let (mut total, mut deadline) = (self.settings.timeouts.get(Limit::Total), None);
-        if world.env.plan.has_limits {
-            if random.chance(200) {
-                let limit = super::span(&mut random, 20_000_000);
-                request = request.timeout(limit);
-                total = Some(limit);
-            }
-            if random.chance(100) {
-                let at = world.env.now + random.magnitude(20_000_000);
-                request = request.deadline(self.epoch + Duration::from_micros(at));
-                deadline = Some(at);
-            }
-            if random.chance(100) {
-                request = request.body_bytes_max(random.magnitude(100_000));
-            }
-            if random.chance(200) {
-                request = request.retries(random.below(4) as u32);
-            }
-        }
+        let (total, deadline);
+        (request, total, deadline) = self.limited(request, &world.env, &mut random);
         let chance = Random::new(mix(!salt ^ id));
         request = world.env.proxies.choose(request, chance);
-        world.env.ledger.ask(id, Asking { body_bytes: length, is_once, origin: at });
+        let (body_bytes, is_collected) = (length, collects);
+        let asking = Asking { body_bytes, is_once, origin: at, says, is_collected };
+        world.env.ledger.ask(id, asking);
         let job = Job {
             fetch: None,
             collects,
@@ -313,8 +306,39 @@ impl Driver {
             total,
             deadline,
             pushing,
+            says,
         };
         (request, job)
+    }
+
+    /// A request with limits of its own, perhaps; its total, and its deadline.
+    fn limited(
+        &self,
+        mut request: Request,
+        env: &Env,
+        random: &mut Random,
+    ) -> (Request, Option<Duration>, Option<u64>) {
+        let (mut total, mut deadline) = (self.settings.timeouts.get(Limit::Total), None);
+        if !env.plan.has_limits {
+            return (request, total, deadline);
+        }
+        if random.chance(200) {
+            let limit = super::span(random, 20_000_000);
+            request = request.timeout(limit);
+            total = Some(limit);
+        }
+        if random.chance(100) {
+            let at = env.now + random.magnitude(20_000_000);
+            request = request.deadline(self.epoch + Duration::from_micros(at));
+            deadline = Some(at);
+        }
+        if random.chance(100) {
+            request = request.body_bytes_max(random.magnitude(100_000));
+        }
+        if random.chance(200) {
+            request = request.retries(random.below(4) as u32);
+        }
+        (request, total, deadline)
     }
 
     /// Waits, and takes what has happened: all of it, or sometimes not.
@@ -345,7 +369,6 @@ impl Driver {
             return self.break_law(format!("{law} ({error}); {:?}", self.reactor));
         }
         self.tell(&[60], || "-- a turn".to_owned());
-        let began = self.now();
         let most = if self.random.chance(30) { self.random.below(4) } else { EVENTS_A_TURN_MAX };
         let mut paused = Vec::new();
         for taken in 0..=most {
@@ -355,10 +378,8 @@ impl Driver {
             if taken == most {
                 break;
             }
-            let in_flight = self.reactor.in_flight();
             let Some(event) = self.reactor.next_event() else { break };
             let mut world = self.world.borrow_mut();
-            hear(&mut world, &event, began, in_flight);
             let pauses = take(&mut world, &mut self.jobs, &mut self.pushes, &mut self.over, event);
             drop(world);
             if let Some(id) = pauses
@@ -463,21 +484,6 @@ impl Driver {
     }
 }
 
-/// Keeps what a head asks of everybody, in a turn that began then.
-fn hear(world: &mut World, event: &Event<'_>, began: u64, in_flight: usize) {
-    let Event::Head { head, tag, url, .. } = event else { return };
-    let seconds = head.header("X-Pause").map(|value| String::from_utf8_lossy(value).parse());
-    let Some(Ok(seconds)) = seconds else { return };
-    let env = &mut world.env;
-    let (host, port) = (url.host_str(), url.port_or_known_default());
-    let is_its = |it: &Origin| host == Some(&*it.host) && port == Some(it.port);
-    let origin = env.origins.iter().position(is_its);
-    if let Some(origin) = origin.filter(|_| !env.ledger.is_poisonable(*tag)) {
-        let heard_at = began.saturating_sub(env.plan.slack_us());
-        env.paces.heard(origin, seconds, heard_at, in_flight);
-    }
-}
-
 /// Takes one event. `Some`: a fetch that goes on.
 fn take(
     world: &mut World,
@@ -510,6 +516,9 @@ fn take(
             }
             job.nonce = Some(nonce_of(&head));
             env.ledger.check_chunk(tag, nonce_of(&head), 0, &[]);
+            if head.status() == 101 {
+                switch(env, pushes, tag, job);
+            }
             Some(tag)
         }
         Event::Body { chunk, .. } => {
@@ -544,6 +553,14 @@ fn take(
             None
         }
         _ => None,
+    }
+}
+
+/// A fetch has changed its protocol: the program has something to say in it.
+fn switch(env: &mut Env, pushes: &mut Pushes, tag: u64, job: &Job) {
+    match (job.says, job.fetch) {
+        (Some(says), Some(fetch)) => pushes.switch(tag, fetch, says),
+        _ => env.ledger.break_law(format!("fetch {tag} changed to what it did not ask for")),
     }
 }
 

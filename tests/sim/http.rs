@@ -8,6 +8,7 @@ use super::paces;
 use super::plan::Fault;
 use super::proxies;
 use super::random::{Random, body_bytes};
+use super::upgrades;
 use super::uploads::Heard;
 use super::wire::{Http, Step};
 use super::world::Env;
@@ -31,6 +32,8 @@ pub(crate) struct Asked {
     pub(crate) is_absolute: bool,
     /// What it says to a proxy of who asks, in lower case.
     pub(crate) proxy_login: Option<String>,
+    /// It asks for another protocol.
+    pub(crate) upgrades: bool,
     asks_close: bool,
     accepts_codings: bool,
 }
@@ -108,6 +111,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     };
     let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
     let (mut is_chunked, mut expects) = (false, false);
+    let (mut has_upgrade, mut has_option) = (false, false);
     let (mut cookies, mut authorization) = (Vec::new(), None);
     let (mut host, mut proxy_login) = (String::new(), None);
     for line in lines {
@@ -119,6 +123,8 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
             (length, is_chunked) = (u64::MAX, true);
         }
         expects |= line == "expect: 100-continue";
+        has_upgrade |= line == "upgrade: sim";
+        has_option |= line == "connection: upgrade";
         cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
         let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
         authorization = value.or(authorization);
@@ -134,6 +140,9 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     if named.is_some_and(|named| !named.starts_with(&format!("{host}/"))) {
         return Err(wrong());
     }
+    if has_upgrade != has_option {
+        return Err(wrong());
+    }
     Ok(Asked {
         id,
         hop,
@@ -146,6 +155,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         host,
         is_absolute: named.is_some(),
         proxy_login,
+        upgrades: has_upgrade,
         asks_close,
         accepts_codings,
     })
@@ -232,14 +242,17 @@ pub(crate) fn answer(asked: &Asked, origin: usize, http: &mut Http, env: &mut En
     if logins::asks(asked, origin, env) {
         return challenge(401, asked, origin, fault, http, env);
     }
+    if upgrades::changes(asked, fault, http, env) {
+        return upgrades::answer(asked, fault, http, env);
+    }
     let loops = fault == Some(Fault::Loop);
     let redirects = loops || fault == Some(Fault::LongRedirect);
     if redirects || (asked.hop < 5 && env.random.chance(env.plan.redirect_pm)) {
         return redirect(asked, origin, fault, env);
     }
     let status = if env.random.chance(env.plan.unavailable_pm) { 503 } else { 200 };
-    let bodiless = [204, 304];
-    let status = if env.random.chance(100) { *env.random.pick(&bodiless) } else { status };
+    let status = if env.random.chance(100) { *env.random.pick(&[204, 304]) } else { status };
+    let status = if asked.upgrades { *env.random.pick(&[status, 400, 426]) } else { status };
     let mut draft = Draft::new(asked, status, fault, http, env);
     let cookies = cookies::lines(origin, env);
     draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, cookies.bytes());
@@ -283,7 +296,7 @@ impl Draft {
         let closes =
             framing == Framing::Close || is_old || asked.asks_close || env.random.chance(60);
         // Without close_notify, only the length tells that nothing is missing.
-        let is_unsure = framing == Framing::Close && http.tls.is_some() && http.is_curt;
+        let is_unsure = framing == Framing::Close && http.hides_end;
         let whole = if has_body { length } else { 0 };
         let whole = Answer { id: asked.id, whole: (!is_unsure).then_some(whole) };
         let nonce = env.ledger.answer(whole);
@@ -306,17 +319,7 @@ impl Draft {
             let seconds = env.random.below(4);
             head.push_str(&format!("Keep-Alive: timeout={seconds}\r\n"));
         }
-        if status == 503 && env.random.chance(500) {
-            let seconds = env.random.below(3);
-            head.push_str(&format!("Retry-After: {seconds}\r\n"));
-        }
-        if env.random.chance(env.plan.quota_pm) {
-            let (fields, pause) = paces::limits(&mut env.random);
-            head.push_str(&fields);
-            if let Some(seconds) = pause {
-                head.push_str(&format!("X-Pause: {seconds}\r\n"));
-            }
-        }
+        head.push_str(&paces::fields(status, env.plan.quota_pm, &mut env.random));
         if let Some(coded) = coded {
             head.push_str(&format!("Content-Encoding: {}\r\n", coded.name()));
         }
@@ -428,7 +431,7 @@ impl Draft {
         };
         let is_ended = self.framing == Framing::Close;
         let is_honest_close = is_ended && fault == Some(Fault::CutByFin) && at >= head_bytes;
-        if is_honest_close && (http.tls.is_none() || !http.is_curt) {
+        if is_honest_close && !http.hides_end {
             // Nobody can tell that something is missing; but a coding has an end, where there is
             // any of it.
             match at - head_bytes {

@@ -19,6 +19,10 @@ pub(crate) struct Asking {
     pub(crate) body_bytes: u64,
     /// Its body can be sent once.
     pub(crate) is_once: bool,
+    /// How much it means to say in another protocol, where it asks for one.
+    pub(crate) says: Option<u64>,
+    /// Its body is gathered, so that it cannot change its protocol.
+    pub(crate) is_collected: bool,
     pub(crate) origin: usize,
 }
 
@@ -27,6 +31,8 @@ pub(crate) struct Ledger {
     /// What makes the requests of one seed different from those of another.
     pub(crate) salt: u64,
     answers: Vec<Answer>,
+    /// What servers have said in other protocols, by nonce.
+    speeches: BTreeMap<u64, Vec<u8>>,
     asked: BTreeMap<u64, Asking>,
     /// Requests that may be given what nobody asked for: it was on its way before they were.
     poisonable: BTreeSet<u64>,
@@ -43,6 +49,7 @@ pub(crate) struct Ledger {
     broken: Option<String>,
     pub(crate) requests_served: u64,
     pub(crate) hedges: u64,
+    pub(crate) switched: u64,
     pub(crate) fetches_done: u64,
     pub(crate) fetches_failed: u64,
     pub(crate) fetches_cancelled: u64,
@@ -97,6 +104,22 @@ impl Ledger {
         if let Some(answer) = self.answers.get_mut(nonce as usize - 1) {
             answer.whole = Some(length);
         }
+    }
+
+    /// Response `nonce` is another protocol.
+    pub(crate) fn begin_speech(&mut self, nonce: u64) {
+        self.speeches.insert(nonce, Vec::new());
+    }
+
+    /// A server says this in it.
+    pub(crate) fn speak(&mut self, nonce: u64, bytes: &[u8]) {
+        self.speeches.entry(nonce).or_default().extend_from_slice(bytes);
+    }
+
+    /// A server has said all that it says in it.
+    pub(crate) fn end_speech(&mut self, nonce: u64) {
+        let said = self.speeches.get(&nonce).map_or(0, Vec::len);
+        self.shorten(nonce, said as u64);
     }
 
     /// Changes the length of the response that was begun last.
@@ -162,7 +185,11 @@ impl Ledger {
             let other = answer.id;
             return self.break_law(format!("fetch {id} was given the response to {other}"));
         }
-        if body_bytes(nonce, at, chunk.len()) != chunk {
+        let is_sent = match self.speeches.get(&nonce) {
+            Some(speech) => speech.get(at as usize..at as usize + chunk.len()) == Some(chunk),
+            None => body_bytes(nonce, at, chunk.len()) == chunk,
+        };
+        if !is_sent {
             self.break_law(format!("fetch {id}: body bytes from {at} on are not those sent"));
         }
     }
@@ -173,6 +200,7 @@ impl Ledger {
         if self.is_poisonable(id) || self.broken.is_some() {
             return;
         }
+        self.switched += u64::from(self.speeches.contains_key(&nonce));
         let whole = self.answers.get(nonce as usize - 1).and_then(|answer| answer.whole);
         if whole != Some(length) {
             self.break_law(format!(

@@ -25,6 +25,7 @@ mod proxies;
 mod random;
 mod story;
 mod tls;
+mod upgrades;
 mod uploads;
 mod watch;
 mod wire;
@@ -71,6 +72,8 @@ pub(crate) struct Outcome {
     /// Requests on a connection to a proxy whose last one was for another server.
     pub(crate) shared: u64,
     pub(crate) hedges: u64,
+    /// Fetches that ended well in another protocol.
+    pub(crate) switched: u64,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     /// Where it was asked for: what happened, line by line.
@@ -96,6 +99,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let mut settings = settings(&plan, &mut random);
     let proxies = Proxies::of(seed, &plan);
     proxies.set(&mut settings, seed, plan.has_limits);
+    proxies.keep_short(&mut plan);
     if settings.hedge.is_some() && random.chance(700) {
         // Hedges are earned by many attempts.
         plan.requests = (6 * plan.requests).min(150);
@@ -146,6 +150,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         led: env.proxies.led,
         shared: env.proxies.shared,
         hedges: env.ledger.hedges,
+        switched: env.ledger.switched,
         broken: env.ledger.broken().map(str::to_owned),
         story: env.story.take_lines(),
     }

@@ -51,9 +51,7 @@ impl Net for SimNet {
     }
 
     fn shutdown(&mut self, stream: &mut SimStream) -> io::Result<()> {
-        let what = format!("w{} is half-closed, and nothing was upgraded", stream.0);
-        self.world.borrow_mut().env.ledger.break_law(what);
-        Ok(())
+        self.world.borrow_mut().shutdown(stream.0)
     }
 
     fn take_error(&mut self, stream: &mut SimStream) -> io::Result<Option<io::Error>> {
@@ -244,11 +242,28 @@ impl World {
         Ok(count)
     }
 
+    /// The client says nothing more: the end of its half of another protocol, and of nothing else.
+    fn shutdown(&mut self, id: usize) -> io::Result<()> {
+        let Some(wire) = self.wires.get_mut(&id) else {
+            self.env.ledger.break_law(format!("w{id} is half-closed after its close"));
+            return Ok(());
+        };
+        let has_switched = matches!(&wire.service, Service::Http(http) if http.switch.is_some());
+        if !has_switched || std::mem::replace(&mut wire.is_half_closed, true) {
+            let what = format!("w{id} is half-closed twice, or speaks no other protocol");
+            self.env.ledger.break_law_unless_crossed(what);
+        }
+        if wire.is_broken() { Err(io::ErrorKind::NotConnected.into()) } else { Ok(()) }
+    }
+
     fn write(&mut self, id: usize, bytes: &[u8]) -> io::Result<usize> {
         let Some(wire) = self.wires.get_mut(&id) else {
             self.env.ledger.break_law(format!("w{id} is written after its close"));
             return blocked();
         };
+        if wire.is_half_closed {
+            self.env.ledger.break_law(format!("w{id} is written after its half-close"));
+        }
         match wire.phase {
             Phase::Connecting => {
                 wire.owes_write = true;
@@ -288,6 +303,10 @@ impl World {
         if self.env.random.chance(plan.would_block_pm) {
             self.edge_later(id, WRITABLE);
             return blocked();
+        }
+        let is_tunnel_due = wire.read_bytes < wire.opens_at;
+        if is_tunnel_due && (wire.outer.is_none() || bytes.len() > ALERT_BYTES_MAX) {
+            self.env.ledger.break_law(format!("w{id}: it speaks before the tunnel is there"));
         }
         let most = bytes.len().min(room);
         let is_short = self.env.random.chance(plan.short_write_pm);
@@ -470,5 +489,7 @@ impl World {
     }
 }
 
+/// The last word over TLS with a proxy, which may come at any time.
+const ALERT_BYTES_MAX: usize = 40;
 /// A machine was put to sleep.
 const LEAP_US_MAX: u64 = 10_000_000_000;

@@ -59,12 +59,13 @@ impl Paces {
         })
     }
 
-    /// The program was shown a head in this turn which asks for a pause of so many seconds.
-    pub(crate) fn heard(&mut self, origin: usize, seconds: u64, now: u64, in_flight: usize) {
+    /// The reactor has heard a head which asks for a pause of so many seconds, while the requests
+    /// of so many attempts at its origin were not sent yet.
+    pub(crate) fn heard(&mut self, origin: usize, seconds: u64, now: u64, on_the_way: usize) {
         if self.rules.heeds_limits {
             let most = self.rules.pause_max.as_micros() as u64;
             let until = now + (seconds * 1_000_000).min(most);
-            let pause = Pause { until, on_the_way: in_flight };
+            let pause = Pause { until, on_the_way };
             let longer = self.pauses.get(&origin).is_none_or(|known| known.until < until);
             if longer {
                 self.pauses.insert(origin, pause);
@@ -81,15 +82,33 @@ impl Paces {
     }
 }
 
-/// Fields that say how much may be asked for, and the pause that they ask for.
-pub(crate) fn limits(random: &mut Random) -> (String, Option<u64>) {
-    let seconds = random.magnitude(9);
-    let left = random.below(2);
+/// Fields that say when to come back and how much may be asked for, perhaps, and, for the
+/// simulation itself, the pause that they ask for.
+pub(crate) fn fields(status: u16, quota_pm: u32, random: &mut Random) -> String {
+    let (mut fields, mut pause) = (String::new(), None);
+    if status == 503 && random.chance(500) {
+        let seconds = random.below(3);
+        fields.push_str(&format!("Retry-After: {seconds}\r\n"));
+        pause = Some(seconds);
+    }
+    if random.chance(quota_pm) {
+        let (quota, asked) = quota(random);
+        fields.push_str(&quota);
+        pause = pause.max(asked);
+    }
+    if let Some(seconds) = pause {
+        fields.push_str(&format!("X-Pause: {seconds}\r\n"));
+    }
+    fields
+}
+
+/// What is left of a quota, and the pause that this asks for.
+fn quota(random: &mut Random) -> (String, Option<u64>) {
+    let (seconds, left) = (random.magnitude(9), random.below(2));
     let fields = match random.below(3) {
         0 => format!("RateLimit: \"sim\";r={left};t={seconds}\r\n"),
         1 => format!("RateLimit: limit=5, remaining={left}, reset={seconds}\r\n"),
         _ => format!("X-RateLimit-Remaining: {left}\r\nX-RateLimit-Reset: {seconds}\r\n"),
     };
-    let pause = (left == 0).then_some(seconds);
-    (fields, pause)
+    (fields, (left == 0).then_some(seconds))
 }

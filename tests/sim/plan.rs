@@ -59,7 +59,7 @@ impl Scenario {
             #[rustfmt::skip]
             Self::Rude => &[
                 Early, ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Garbage,
-                HugeHead, ShortLength, Loop, LongRedirect,
+                HugeHead, ShortLength, Loop, LongRedirect, Switch,
             ],
             #[rustfmt::skip]
             Self::Coded => &[
@@ -71,7 +71,7 @@ impl Scenario {
             Self::Everything => &[
                 CutByFin, CutByReset, CutBySilence, CutRequest, LongLength, ShortLength, Early,
                 ManyInterim, Twice, IdleSpeech, IdleEnd, EndOnReuse, SpeechOnReuse, Drip, Endless,
-                Garbage, HugeHead, BadChunk, Loop, LongRedirect, BadCoding,
+                Garbage, HugeHead, BadChunk, Loop, LongRedirect, BadCoding, Switch,
             ],
         }
     }
@@ -124,6 +124,8 @@ pub(crate) struct Plan {
     /// How often a response says what is left of a quota.
     pub(crate) quota_pm: u32,
     pub(crate) unavailable_pm: u32,
+    /// How many requests ask for another protocol.
+    pub(crate) upgrade_pm: u32,
     pub(crate) faults: Vec<Fault>,
     pub(crate) body_bytes: u64,
     pub(crate) coded_pm: u32,
@@ -189,6 +191,8 @@ pub(crate) enum Fault {
     LongRedirect,
     /// A coded body is cut short, goes on, or is none.
     BadCoding,
+    /// The connection changes to another protocol, unasked.
+    Switch,
 }
 
 impl Plan {
@@ -235,6 +239,7 @@ impl Plan {
             login_pm: if random.chance(400) { 0 } else { random.below(900) as u32 },
             quota_pm: or_none(random, 300),
             unavailable_pm: 0,
+            upgrade_pm: if random.chance(400) { 0 } else { random.below(300) as u32 },
             faults: Vec::new(),
             coded_pm: if scenario == Scenario::Coded { 900 } else { or_none(random, 500) },
             body_bytes: *random.pick(&[0, 40, 3_000, 3_000, 70_000, 300_000]),

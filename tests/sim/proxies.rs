@@ -1,4 +1,5 @@
-//! Proxies in some of the seeds: HTTP with requests handed over and with CONNECT, SOCKS 4a and 5.
+//! Proxies in some of the seeds: HTTP with requests handed over and with CONNECT, either over TLS
+//! as well, SOCKS 4a and 5.
 //!
 //! What must hold: a proxy is asked for servers that there are, with its own login and no other; no
 //! server behind one sees that login; nothing is said into a tunnel before it is there; what a
@@ -8,12 +9,15 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
+use rustls::ServerConfig;
 use whippet::{Limit, Proxy, Request, Settings};
 
 use super::http::Asked;
 use super::plan::Plan;
 use super::random::{Random, mix};
+use super::tls::{self, Channel};
 use super::wire::Step;
 use super::world::{Env, Origin};
 
@@ -22,6 +26,7 @@ use super::world::{Env, Origin};
 pub(crate) struct Proxies {
     hosts: Vec<Host>,
     fault_pm: u32,
+    tickets_late_us: u64,
     /// What each has asked with.
     nonces: BTreeSet<(usize, String)>,
     /// Answers that have come.
@@ -37,6 +42,14 @@ struct Host {
     scheme: &'static str,
     at: SocketAddr,
     login: Login,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Host {
+    /// It has requests handed to it.
+    fn is_http(&self) -> bool {
+        matches!(self.scheme, "http" | "https")
+    }
 }
 
 /// What it wants to know of who asks.
@@ -58,24 +71,44 @@ impl Proxies {
             return proxies;
         }
         for nth in 0..=random.below(2) as u8 {
-            let scheme = *random.pick(&["http", "http", "socks5h", "socks5", "socks4a"]);
+            let schemes = ["http", "http", "https", "https", "socks5h", "socks5", "socks4a"];
+            let scheme = *random.pick(&schemes);
             let at = SocketAddr::from((Ipv4Addr::new(10, 99, 0, 1 + nth), 3_128));
             let login = match (scheme, random.below(3)) {
                 ("socks4a", _) | (_, 0) => Login::Nothing,
                 #[cfg(feature = "digest")]
-                ("http", 1) => Login::Digest,
+                ("http" | "https", 1) => Login::Digest,
                 _ => Login::Plain,
             };
-            proxies.hosts.push(Host { scheme, at, login });
+            let (tickets, only_tls12) = (random.index(4), random.chance(300));
+            let tls =
+                (scheme == "https").then(|| tls::config(&at.ip().to_string(), tickets, only_tls12));
+            proxies.hosts.push(Host { scheme, at, login, tls });
         }
         if !plan.scenario.is_calm() {
             proxies.fault_pm = random.magnitude(300) as u32;
         }
+        if random.chance(500) {
+            proxies.tickets_late_us = random.magnitude(500_000);
+        }
         proxies
     }
 
+    /// What goes over TLS costs time.
+    pub(crate) fn keep_short(&self, plan: &mut Plan) {
+        if self.has_tls() {
+            plan.requests = plan.requests.min(12);
+            plan.tickets_late_us = plan.tickets_late_us.max(self.tickets_late_us);
+            plan.body_bytes = plan.body_bytes.min(if plan.is_narrow { 300 } else { 70_000 });
+        }
+    }
+
+    fn has_tls(&self) -> bool {
+        self.hosts.iter().any(|host| host.tls.is_some())
+    }
+
     fn client(&self, nth: usize) -> Proxy {
-        let Host { scheme, at, login } = &self.hosts[nth];
+        let Host { scheme, at, login, .. } = &self.hosts[nth];
         let user = if *login == Login::Nothing { String::new() } else { format!("u{nth}:p{nth}@") };
         let proxy = Proxy::new(&format!("{scheme}://{user}{at}")).unwrap();
         #[cfg(feature = "digest")]
@@ -88,6 +121,9 @@ impl Proxies {
         let mut random = Random::new(mix(seed ^ SALT ^ 1));
         if self.hosts.is_empty() {
             return;
+        }
+        if self.has_tls() {
+            settings.tls = tls::client_settings();
         }
         if random.chance(700) {
             let proxies = whippet::Proxies::all(self.client(0));
@@ -116,6 +152,16 @@ impl Proxies {
     }
 }
 
+/// TLS with a proxy, where it wants that.
+pub(crate) fn outer(nth: usize, env: &mut Env) -> Option<Box<Channel>> {
+    let config = env.proxies.hosts[nth].tls.clone()?;
+    let (channel, is_faulty) = Channel::new(&config, env.proxies.fault_pm, &mut env.random);
+    if is_faulty {
+        env.ledger.excuse_origin(0);
+    }
+    Some(Box::new(channel))
+}
+
 /// What must hold of a request that has come, by way of this proxy or none, for this server.
 pub(crate) fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mut Env) {
     let id = asked.id;
@@ -135,7 +181,7 @@ pub(crate) fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mu
         }
         return;
     };
-    if env.proxies.hosts[nth].scheme != "http" {
+    if !env.proxies.hosts[nth].is_http() {
         return env.ledger.break_law(format!("request {id} is handed to a SOCKS proxy"));
     }
     check_login(nth, asked.proxy_login.as_deref(), env);
@@ -196,8 +242,10 @@ enum Stage {
     First,
     Login,
     Request,
-    /// It refuses, or is broken: whatever comes is nothing to it.
+    /// It refuses, or is broken: nothing more may be said to it.
     Over,
+    /// What it said was damaged, so that it may be taken for a tunnel.
+    Damaged,
 }
 
 /// What it makes of what it has heard.
@@ -215,17 +263,21 @@ impl Talk {
         Self { proxy, heard: Vec::new(), stage: Stage::First }
     }
 
-    pub(crate) fn is_http(&self, env: &Env) -> bool {
+    /// What it is told can be read along.
+    pub(crate) fn is_plain_http(&self, env: &Env) -> bool {
         env.proxies.hosts[self.proxy].scheme == "http"
     }
 
     pub(crate) fn hear(&mut self, bytes: &[u8], env: &mut Env) -> Heard {
         if self.stage == Stage::Over {
+            return self.breaks("is told more after it has given no tunnel", env);
+        }
+        if self.stage == Stage::Damaged {
             return Heard::Says(Vec::new());
         }
         self.heard.extend_from_slice(bytes);
         match env.proxies.hosts[self.proxy].scheme {
-            "http" => self.hear_http(env),
+            "http" | "https" => self.hear_http(env),
             "socks4a" => self.hear_socks4(env),
             _ => self.hear_socks5(env),
         }
@@ -428,6 +480,7 @@ impl Talk {
             2 => {
                 let at = env.random.index(answer.len().min(12));
                 answer[at] ^= 0x80;
+                self.stage = Stage::Damaged;
                 vec![Step::Bytes(answer), end]
             }
             _ => vec![Step::Bytes(refusal), end],

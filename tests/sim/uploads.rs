@@ -8,16 +8,21 @@ use whippet::{Body, BodyRefused, FetchId, Reactor};
 use super::http;
 use super::ledger::Ledger;
 use super::random::{Random, body_bytes, mix};
+use super::upgrades;
 
 /// A body that the program pushes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pushing {
     fetch: Option<FetchId>,
+    /// Names its bytes.
+    name: u64,
     length: u64,
     is_announced: bool,
     is_replayable: bool,
     at: u64,
     is_finished: bool,
+    /// Its end is told.
+    finishes: bool,
     /// When the next piece is given; none: when it is asked for.
     next_at: Option<u64>,
 }
@@ -53,11 +58,13 @@ pub(crate) fn body(id: u64, salt: u64, length: u64) -> (Body, Option<Pushing>, b
             let body = sized(Body::pushed().replayable(is_replayable));
             let pushing = Pushing {
                 fetch: None,
+                name: http::upload(id),
                 length,
                 is_announced,
                 is_replayable,
                 at: 0,
                 is_finished: false,
+                finishes: true,
                 next_at: None,
             };
             (body, Some(pushing), !is_replayable)
@@ -72,6 +79,24 @@ impl Pushes {
 
     pub(crate) fn begin(&mut self, id: u64, fetch: FetchId, pushing: Pushing) {
         self.jobs.insert(id, Pushing { fetch: Some(fetch), ..pushing });
+    }
+
+    /// What a fetch says in another protocol, in place of its body.
+    pub(crate) fn switch(&mut self, id: u64, fetch: FetchId, length: u64) {
+        let finishes = self.random.chance(500);
+        let pushing = Pushing {
+            fetch: Some(fetch),
+            name: upgrades::speech(id),
+            length,
+            // There are no trailers there.
+            is_announced: true,
+            is_replayable: false,
+            at: 0,
+            is_finished: false,
+            finishes,
+            next_at: None,
+        };
+        self.jobs.insert(id, pushing);
     }
 
     pub(crate) fn end(&mut self, id: u64) {
@@ -108,14 +133,14 @@ impl Pushes {
             job.next_at = None;
             let left = job.length - job.at;
             let most = if self.random.chance(300) { left } else { self.random.magnitude(left) };
-            let chunk = body_bytes(http::upload(*id), job.at, most as usize);
+            let chunk = body_bytes(job.name, job.at, most as usize);
             match reactor.send_body(fetch, &chunk) {
                 Ok(taken) if taken as u64 > most => ledger.break_law("it takes more than it got"),
                 Ok(taken) => job.at += taken as u64,
                 Err(BodyRefused::TooLong) => ledger.break_law(format!("f{id} was not too long")),
                 Err(_) => {}
             }
-            if job.at < job.length || job.is_finished {
+            if job.at < job.length || job.is_finished || !job.finishes {
                 // An empty chunk asks for nothing.
                 job.next_at = (most == 0 && job.at < job.length).then_some(now + 1_000);
                 continue;

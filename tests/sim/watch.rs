@@ -1,15 +1,22 @@
 //! Who watches the reactor: what it tells of its steps must be one story for each fetch and for
 //! each connection, whatever the network does.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use whippet::{FetchId, Step, Trace, TraceEvent, TracedSocket};
+use url::Url;
+use whippet::{FetchId, Head, Step, Trace, TraceEvent, TracedSocket};
 
-#[derive(Default)]
+use super::world::{Origin, World};
+
 pub(crate) struct Watch {
+    world: Rc<RefCell<World>>,
     /// By what was told last: the attempt, and whether it has a head.
     fetches: BTreeMap<FetchId, Told>,
     sockets: BTreeMap<u64, (TracedSocket, Kept)>,
+    /// Connections that have changed their protocol.
+    switched: BTreeSet<u64>,
     /// The least number that the next connection may have.
     dialled: u64,
     ended: BTreeSet<FetchId>,
@@ -22,6 +29,10 @@ pub(crate) struct Watch {
 struct Told {
     attempt: u32,
     has_head: bool,
+    /// Host and port.
+    origin: (String, u16),
+    /// An attempt has begun, and its request was not sent.
+    is_on_the_way: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +42,19 @@ enum Kept {
 }
 
 impl Watch {
+    pub(crate) fn new(world: Rc<RefCell<World>>) -> Self {
+        Self {
+            world,
+            fetches: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            switched: BTreeSet::new(),
+            dialled: 0,
+            ended: BTreeSet::new(),
+            begun: 0,
+            broken: None,
+        }
+    }
+
     /// The first law that was broken.
     pub(crate) fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
@@ -47,15 +71,17 @@ impl Watch {
     }
 
     fn fetch(&mut self, id: FetchId, event: &TraceEvent<'_>) -> Result<(), &'static str> {
-        if let Step::Queued { .. } = event.step {
-            let is_new = self.fetches.insert(id, Told::default()).is_none();
+        if let Step::Queued { url, .. } = event.step {
+            let told = Told { origin: origin(url), ..Told::default() };
+            let is_new = self.fetches.insert(id, told).is_none();
             return if is_new && !self.ended.contains(&id) { Ok(()) } else { Err("queued twice") };
         }
         let told = self.fetches.get_mut(&id).ok_or("a step of a fetch that is none")?;
         match event.step {
             Step::Begun { .. } => {
                 self.begun += 1;
-                *told = Told { attempt: event.attempt, ..Told::default() };
+                told.attempt = event.attempt;
+                (told.has_head, told.is_on_the_way) = (false, true);
                 if event.attempt == 0 {
                     return Err("an attempt without a number");
                 }
@@ -65,13 +91,34 @@ impl Watch {
                 self.ended.insert(id);
             }
             _ if event.attempt != told.attempt => return Err("a step of another attempt"),
-            Step::Head { .. } => told.has_head = true,
+            Step::Sent { .. } | Step::Retried { .. } => told.is_on_the_way = false,
+            Step::Head { head, .. } => {
+                told.has_head = true;
+                let origin = told.origin.clone();
+                self.heed(&origin, &head, event);
+            }
             Step::Body { .. } | Step::Redirected { .. } if !told.has_head => {
                 return Err("a body or a redirect without a head");
+            }
+            Step::Redirected { to, .. } => {
+                (told.origin, told.is_on_the_way) = (origin(to), false);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// A head may ask for a pause of everybody but of those who are on the way already.
+    fn heed(&self, origin: &(String, u16), head: &Head<'_>, event: &TraceEvent<'_>) {
+        let seconds = head.header("X-Pause").map(|value| String::from_utf8_lossy(value).parse());
+        let Some(Ok(seconds)) = seconds else { return };
+        let fetches = self.fetches.values();
+        let on_the_way = fetches.filter(|it| it.is_on_the_way && it.origin == *origin).count();
+        let env = &mut self.world.borrow_mut().env;
+        let is_its = |it: &Origin| origin.0 == it.host && origin.1 == it.port;
+        if let Some(at) = env.origins.iter().position(is_its) {
+            env.paces.heard(at, seconds, event.at.as_micros() as u64, on_the_way);
+        }
     }
 
     fn socket(&mut self, now: TracedSocket, step: &Step<'_>) -> Result<(), &'static str> {
@@ -89,6 +136,12 @@ impl Watch {
         }
         *before = now;
         match step {
+            Step::Head { head, .. } if head.status() == 101 => {
+                self.switched.insert(now.number);
+            }
+            Step::Kept { .. } if self.switched.contains(&now.number) => {
+                return Err("a connection is kept that has changed its protocol");
+            }
             Step::Kept { .. } => *kept = Kept::Yes,
             Step::Reused { .. } if *kept == Kept::No => return Err("reused and not kept"),
             Step::Reused { .. } => *kept = Kept::No,
@@ -99,6 +152,11 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+fn origin(url: &Url) -> (String, u16) {
+    let host = url.host_str().unwrap_or_default();
+    (host.to_owned(), url.port_or_known_default().unwrap_or_default())
 }
 
 impl Trace for Watch {

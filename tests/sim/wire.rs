@@ -3,16 +3,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::io::Write;
 use std::net::SocketAddr;
 
-use rustls::ServerConnection;
 use whippet::net::{Readiness, Token};
 
 use super::dns::Frames;
 use super::http::Parser;
 use super::proxies::Talk;
 use super::random::body_bytes;
+use super::tls::Channel;
+use super::upgrades::Switch;
 use super::world::Env;
 
 pub(crate) const READABLE: u8 = Readiness::READABLE;
@@ -41,7 +41,7 @@ pub(crate) enum Service {
 /// A server's end of an HTTP connection.
 pub(crate) struct Http {
     pub(crate) parser: Parser,
-    pub(crate) tls: Option<Box<ServerConnection>>,
+    pub(crate) tls: Option<Box<Channel>>,
     /// An answer is on its way: no request may come before its end.
     pub(crate) is_answering: bool,
     /// Answers that were sent to their ends.
@@ -54,21 +54,21 @@ pub(crate) struct Http {
     pub(crate) speaks_on_reuse: bool,
     /// The connection ends when so many more bytes have come.
     pub(crate) cuts_after: Option<u64>,
-    /// This byte of what it is sent, over TLS, comes as another.
-    pub(crate) garbles_at: Option<u64>,
-    pub(crate) heard_bytes: u64,
     /// Something that nobody asked for is on its way.
     pub(crate) has_spoken: bool,
-    /// It never sends close_notify.
-    pub(crate) is_curt: bool,
-    pub(crate) shakes: Option<Shake>,
+    /// It is heard over TLS that ends without close_notify: what lasts until its end may be cut
+    /// short.
+    pub(crate) hides_end: bool,
     /// The proxy that requests come by, where they are handed to one.
     pub(crate) proxy: Option<usize>,
+    /// It speaks another protocol from now on.
+    pub(crate) switch: Option<Switch>,
 }
 
 impl Http {
     /// One that behaves.
-    pub(crate) fn new(tls: Option<Box<ServerConnection>>) -> Self {
+    pub(crate) fn new(tls: Option<Box<Channel>>) -> Self {
+        let hides_end = tls.as_ref().is_some_and(|tls| tls.is_curt);
         Self {
             parser: Parser::default(),
             tls,
@@ -78,30 +78,12 @@ impl Http {
             ends_on_reuse: false,
             speaks_on_reuse: false,
             cuts_after: None,
-            garbles_at: None,
-            heard_bytes: 0,
             has_spoken: false,
-            is_curt: false,
-            shakes: None,
+            hides_end,
             proxy: None,
+            switch: None,
         }
     }
-}
-
-/// What goes wrong in a TLS handshake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Shake {
-    Silence,
-    /// The server's first flight ends after so many bytes, and nothing follows.
-    Stall(usize),
-    /// An alert comes instead.
-    Alert(u8),
-    /// The server's first flight ends after so many bytes, by a FIN or by a reset.
-    Cut(usize, bool),
-    /// This byte of it is another.
-    Corrupt(usize),
-    /// It speaks no TLS.
-    Plain,
 }
 
 /// What a server does next.
@@ -110,8 +92,12 @@ pub(crate) enum Step {
     Bytes(Vec<u8>),
     /// Nobody asked for these.
     Poison(Vec<u8>),
-    /// TLS records that were sealed before, so late.
+    /// Said in another protocol.
+    Speech(Vec<u8>),
+    /// As it is, so late: records of TLS with the server, or a proxy's word before them.
     Sealed(u64, Vec<u8>),
+    /// Records of TLS with the proxy, so late.
+    Outer(u64, Vec<u8>),
     /// The keys of TLS change.
     Keys,
     /// A body without end, from this byte on.
@@ -124,6 +110,8 @@ pub(crate) enum Step {
     Wait(u64),
     Fin,
     Reset,
+    /// It says nothing more, and perhaps takes nothing.
+    Mute,
     /// A tunnel is there as soon as what was said before is read.
     TunnelOpen,
     /// The client's slot may be free from here on: the rest is only drained.
@@ -142,7 +130,9 @@ pub(crate) struct Wire {
     pub(crate) origin: Option<usize>,
     /// The proxy that it was dialled to.
     pub(crate) proxy: Option<usize>,
-    /// How much is to be read before a request may begin.
+    /// TLS with that proxy, around all else.
+    pub(crate) outer: Option<Box<Channel>>,
+    /// How much is to be read before anything is said into the tunnel.
     pub(crate) opens_at: u64,
     /// An HTTP proxy was told nothing yet: neither a request nor CONNECT.
     pub(crate) is_undecided: bool,
@@ -194,6 +184,10 @@ pub(crate) struct Wire {
     pub(crate) is_starved: bool,
     /// What the client sends from now on is answered with a reset.
     pub(crate) server_gone: bool,
+    /// It takes nothing from the client's kernel any more.
+    pub(crate) is_deaf: bool,
+    /// The client has said that it says nothing more.
+    pub(crate) is_half_closed: bool,
 }
 
 impl Wire {
@@ -209,6 +203,7 @@ impl Wire {
             remote,
             origin,
             proxy: None,
+            outer: None,
             opens_at: 0,
             is_undecided: false,
             is_handed: false,
@@ -239,18 +234,14 @@ impl Wire {
             take_at: None,
             is_starved: false,
             server_gone: false,
+            is_deaf: false,
+            is_half_closed: false,
         }
     }
 
-    /// Bytes come to the server, damaged where they are meant to be. `true`: it is enough.
-    pub(crate) fn hear_bytes(&mut self, bytes: &mut [u8]) -> bool {
+    /// So many bytes come to the server. `true`: it is enough.
+    pub(crate) fn count_heard(&mut self, count: u64) -> bool {
         let Service::Http(http) = &mut self.service else { return false };
-        let count = bytes.len() as u64;
-        let garbled = http.garbles_at.and_then(|at| at.checked_sub(http.heard_bytes));
-        if let Some(byte) = garbled.and_then(|at| bytes.get_mut(at as usize)) {
-            *byte ^= 0x20;
-        }
-        http.heard_bytes += count;
         match &mut http.cuts_after {
             Some(left) if *left <= count => true,
             Some(left) => {
@@ -261,10 +252,24 @@ impl Wire {
         }
     }
 
-    /// Whether what it heard was damaged.
-    pub(crate) fn is_garbled(&self) -> bool {
-        let Service::Http(http) = &self.service else { return false };
-        http.garbles_at.is_some_and(|at| at < http.heard_bytes)
+    /// What a proxy finds in what comes to it over TLS.
+    pub(crate) fn open_outer(&mut self, bytes: Vec<u8>, env: &mut Env) -> Vec<u8> {
+        let Some(outer) = &mut self.outer else { return bytes };
+        if outer.is_spoken_to_plainly(&bytes) {
+            env.ledger.break_law("an https proxy is spoken to without TLS");
+        }
+        let heard = outer.receive(&bytes);
+        env.has_garbled |= outer.is_garbled;
+        if !heard.answer.is_empty() {
+            let late = if heard.is_done_now { env.tickets_late() } else { 0 };
+            self.out.push_back(Step::Outer(late, heard.answer));
+        }
+        if heard.plain.is_none() {
+            env.ledger.excuse_origin(0);
+            self.out.push_back(Step::Fin);
+        }
+        self.out.extend(heard.end);
+        heard.plain.unwrap_or_default()
     }
 
     /// Whether a request is on it whose answer was not read to its end. Not known over TLS.
@@ -357,6 +362,16 @@ impl Wire {
                 }
                 self.seal(&bytes, env);
             }
+            Step::Speech(bytes) => {
+                if let Some(nonce) = self.speech() {
+                    env.ledger.speak(nonce, &bytes);
+                }
+                self.seal(&bytes, env);
+            }
+            Step::Mute => {
+                self.out.clear();
+                self.is_deaf = env.random.chance(500);
+            }
             Step::Endless { nonce, at, chunked, piece } => {
                 let body = body_bytes(nonce, at, piece);
                 let at = at + piece as u64;
@@ -372,24 +387,17 @@ impl Wire {
                 // So that time passes, whatever the wires.
                 self.out.push_front(Step::Wait(env.random.range(20_000, 200_000)));
             }
-            Step::Sealed(0, records) => self.raw.extend(records),
+            Step::Sealed(0, records) => self.put(&records, env),
             Step::Sealed(delay, records) => {
                 self.out.push_front(Step::Sealed(0, records));
                 return Some(delay);
             }
-            Step::Keys => {
-                if let Service::Http(http) = &mut self.service
-                    && let Some(tls) = &mut http.tls
-                {
-                    // TLS 1.2 has no such thing.
-                    let _ = tls.refresh_traffic_keys();
-                    let mut sealed = Vec::new();
-                    while tls.wants_write() {
-                        let _ = tls.write_tls(&mut sealed);
-                    }
-                    self.raw.extend(sealed);
-                }
+            Step::Outer(0, records) => self.raw.extend(records),
+            Step::Outer(delay, records) => {
+                self.out.push_front(Step::Outer(0, records));
+                return Some(delay);
             }
+            Step::Keys => self.change_keys(env),
             Step::Wait(delay) => return Some(delay),
             Step::Fin => self.end(env),
             Step::Reset => self.breaks(io::ErrorKind::ConnectionReset, env.plan.reset_purges),
@@ -410,13 +418,14 @@ impl Wire {
 
     fn note_poison(&mut self, env: &mut Env) {
         let Service::Http(http) = &self.service else { return };
-        if http.tls.is_some() || self.begun > http.finished {
+        let is_hidden = http.tls.is_some() || self.outer.is_some();
+        if is_hidden || self.begun > http.finished {
             self.is_hopeless = true;
             env.ledger.has_crossed = true;
             match self.writing {
                 Some(id) => env.ledger.allow_poison(id),
                 // Each answer may come to the next request, until the connection ends.
-                None if http.tls.is_some() => env.ledger.loose_poison += env.plan.requests,
+                None if is_hidden => env.ledger.loose_poison += env.plan.requests,
                 None => env.ledger.loose_poison += 1,
             }
         } else {
@@ -428,41 +437,67 @@ impl Wire {
         }
     }
 
+    /// What names its other protocol, where it speaks one.
+    fn speech(&self) -> Option<u64> {
+        let Service::Http(http) = &self.service else { return None };
+        http.switch.as_ref().map(|switch| switch.nonce)
+    }
+
     fn pass_end(&mut self) {
         self.ends.push_back(self.arrived_bytes);
         self.note_read(0);
     }
 
-    /// Puts plaintext on the wire, in records of any size where it is TLS.
+    /// Puts plaintext of the server's on the wire.
     fn seal(&mut self, bytes: &[u8], env: &mut Env) {
-        let Service::Http(http) = &mut self.service else { return self.raw.extend(bytes) };
-        let Some(tls) = &mut http.tls else { return self.raw.extend(bytes) };
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let length = 1 + env.random.magnitude(rest.len() as u64 - 1) as usize;
-            let (piece, more) = rest.split_at(length.max(rest.len() / 64).min(rest.len()));
-            rest = more;
-            // Into memory: neither fails.
-            let _ = tls.writer().write_all(piece);
-            let mut sealed = Vec::new();
-            let _ = tls.write_tls(&mut sealed);
-            self.raw.extend(sealed);
+        if let Service::Http(http) = &mut self.service
+            && let Some(tls) = &mut http.tls
+        {
+            let sealed = tls.seal(bytes, &mut env.random);
+            env.has_garbled |= tls.is_garbled;
+            return self.put(&sealed, env);
+        }
+        self.put(bytes, env);
+    }
+
+    /// Puts on the wire what a proxy in between hands on as it is.
+    fn put(&mut self, bytes: &[u8], env: &mut Env) {
+        let Some(outer) = &mut self.outer else { return self.raw.extend(bytes) };
+        self.raw.extend(outer.seal(bytes, &mut env.random));
+        env.has_garbled |= outer.is_garbled;
+    }
+
+    /// Those of the server, or those of the proxy.
+    fn change_keys(&mut self, env: &mut Env) {
+        if let Some(outer) = &mut self.outer
+            && env.random.chance(500)
+        {
+            return self.raw.extend(outer.change_keys());
+        }
+        if let Service::Http(http) = &mut self.service
+            && let Some(tls) = &mut http.tls
+        {
+            let records = tls.change_keys();
+            self.put(&records, env);
         }
     }
 
-    /// The server's FIN, after a close_notify where it is polite.
+    /// The server's FIN, after a close_notify where it is polite, and one of the proxy's.
     fn end(&mut self, env: &mut Env) {
-        if let Service::Http(http) = &mut self.service
-            && let Some(tls) = &mut http.tls
-            && !http.is_curt
+        if let Service::Http(http) = &self.service
+            && let Some(switch) = &http.switch
+            && !http.hides_end
         {
-            http.is_curt = true;
-            tls.send_close_notify();
-            let mut sealed = Vec::new();
-            while tls.wants_write() {
-                let _ = tls.write_tls(&mut sealed);
-            }
-            self.raw.extend(sealed);
+            env.ledger.end_speech(switch.nonce);
+        }
+        if let Service::Http(http) = &mut self.service
+            && let Some(notice) = http.tls.as_mut().and_then(|tls| tls.close())
+        {
+            self.put(&notice, env);
+            return self.out.push_front(Step::Fin);
+        }
+        if let Some(notice) = self.outer.as_mut().and_then(|outer| outer.close()) {
+            self.raw.extend(notice);
             return self.out.push_front(Step::Fin);
         }
         // An answer that is whole stays so, where its end was only to be noted.

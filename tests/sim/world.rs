@@ -18,8 +18,9 @@ use super::plan::{Plan, Scenario};
 use super::proxies::{self, Heard, Proxies, Talk};
 use super::random::Random;
 use super::story::Story;
-use super::tls;
-use super::wire::{Http, Phase, READABLE, Service, Shake, Step, WRITABLE, Wire};
+use super::tls::Channel;
+use super::upgrades;
+use super::wire::{Http, Phase, READABLE, Service, Step, WRITABLE, Wire};
 
 /// What servers, wires and laws share.
 pub(crate) struct Env {
@@ -83,24 +84,13 @@ enum Deed {
     SystemAnswer(SystemAnswer),
 }
 
-impl Shake {
-    /// Spoils a flight of the server's; how the connection ends behind it, if it does.
-    fn spoil(self, raw: &mut Vec<u8>) -> Option<Step> {
-        match self {
-            Self::Silence => raw.clear(),
-            Self::Stall(at) => raw.truncate(at),
-            Self::Alert(what) => *raw = vec![21, 3, 3, 0, 2, 2, what],
-            Self::Cut(at, is_fin) => {
-                raw.truncate(at);
-                return Some(if is_fin { Step::Fin } else { Step::Reset });
-            }
-            Self::Corrupt(at) => {
-                let at = at % raw.len();
-                raw[at] ^= 0x10;
-            }
-            Self::Plain => *raw = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".to_vec(),
+impl Env {
+    /// How late the tickets of a server are.
+    pub(crate) fn tickets_late(&mut self) -> u64 {
+        match self.plan.tickets_late_us {
+            0 => 0,
+            most => 1 + self.random.below(most),
         }
-        None
     }
 }
 
@@ -260,12 +250,14 @@ impl World {
         let latency = self.latency();
         let mut outcome = Some((latency, None));
         let mut service = Service::Silent;
+        let mut outer = None;
         if let Some(nth) = proxy {
             if self.env.random.chance(self.env.plan.connect_fault_pm) {
                 self.env.ledger.excuse_origin(0);
                 outcome = self.connect_fault(id, latency)?;
             } else {
                 service = Service::Talk(Talk::new(nth));
+                outer = proxies::outer(nth, &mut self.env);
             }
         } else if let Some(at) = origin {
             let fault = self.env.random.chance(self.env.plan.connect_fault_pm);
@@ -280,8 +272,8 @@ impl World {
         } else {
             service = Service::Dns(dns::Frames::default());
         }
-        let is_undecided = matches!(&service, Service::Talk(talk) if talk.is_http(&self.env));
-        let wire = Wire { proxy, is_undecided, ..Wire::new(token, to, origin, service) };
+        let is_undecided = matches!(&service, Service::Talk(talk) if talk.is_plain_http(&self.env));
+        let wire = Wire { proxy, outer, is_undecided, ..Wire::new(token, to, origin, service) };
         self.wires.insert(id, wire);
         if let Some((delay, error)) = outcome {
             self.plan(delay, Deed::ConnectEnds(id, error));
@@ -310,28 +302,15 @@ impl World {
     }
 
     fn http_service(&mut self, at: usize) -> Service {
-        let tls = self.env.origins[at].tls.clone().map(|config| tls::server(&config));
-        let is_faulty = tls.is_some() && self.env.random.chance(self.env.plan.tls_fault_pm);
-        let fault = if is_faulty { self.env.random.below(12) } else { u64::MAX };
+        let Some(config) = self.env.origins[at].tls.clone() else {
+            return Service::Http(Box::new(Http::new(None)));
+        };
+        let fault_pm = self.env.plan.tls_fault_pm;
+        let (tls, is_faulty) = Channel::new(&config, fault_pm, &mut self.env.random);
         if is_faulty {
             self.env.ledger.excuse_origin(at);
         }
-        let byte = self.env.random.magnitude(1_500) as usize;
-        let shakes = match fault {
-            1 => Some(Shake::Silence),
-            2 | 3 => Some(Shake::Cut(byte, fault == 2)),
-            4 => Some(Shake::Corrupt(byte)),
-            5 => Some(Shake::Plain),
-            8 => Some(Shake::Stall(byte)),
-            9 => Some(Shake::Alert(*self.env.random.pick(&[0, 10, 40, 42, 80, 112]))),
-            _ => None,
-        };
-        Service::Http(Box::new(Http {
-            garbles_at: (fault >= 10 && is_faulty).then_some(byte as u64),
-            is_curt: matches!(fault, 0 | 6 | 7),
-            shakes,
-            ..Http::new(tls)
-        }))
+        Service::Http(Box::new(Http::new(Some(Box::new(tls)))))
     }
 
     fn connect_ends(&mut self, id: usize, error: Option<io::ErrorKind>) {
@@ -387,7 +366,7 @@ impl World {
     fn take(&mut self, id: usize) {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         wire.take_at = None;
-        if wire.is_broken() || wire.unsent.is_empty() {
+        if wire.is_broken() || wire.unsent.is_empty() || wire.is_deaf {
             return;
         }
         if wire.server_gone {
@@ -397,15 +376,17 @@ impl World {
         let env = &mut self.env;
         let most = wire.unsent.len() as u64;
         let count = (1 + env.random.below(env.plan.segment_bytes.min(most))).min(most) as usize;
-        let mut bytes: Vec<u8> = wire.unsent.drain(..count).collect();
-        let is_cut = wire.hear_bytes(&mut bytes);
-        env.has_garbled |= wire.is_garbled();
+        let bytes: Vec<u8> = wire.unsent.drain(..count).collect();
+        let is_cut = wire.count_heard(bytes.len() as u64);
+        let bytes = wire.open_outer(bytes, env);
         if std::mem::take(&mut wire.owes_write) || env.plan.eager_edges {
             wire.edge |= WRITABLE;
             self.ready.insert(id);
         }
         let has_more = !wire.unsent.is_empty();
-        self.serve(id, &bytes);
+        if !bytes.is_empty() {
+            self.serve(id, &bytes);
+        }
         if is_cut && let Some(wire) = self.wires.get_mut(&id) {
             let reset = self.env.random.chance(500);
             wire.out.push_front(if reset { Step::Reset } else { Step::Fin });
@@ -440,30 +421,34 @@ impl World {
             Service::Http(http) => match &mut http.tls {
                 None => plain = Some(bytes.to_vec()),
                 Some(tls) => {
-                    let was_shaking = tls.is_handshaking();
-                    let mut raw = Vec::new();
-                    plain = tls::receive(tls, bytes, &mut raw);
-                    if plain.is_none() {
+                    if tls.is_spoken_to_plainly(bytes) {
+                        env.ledger.break_law("an https server is spoken to without TLS");
+                    }
+                    let heard = tls.receive(bytes);
+                    env.has_garbled |= tls.is_garbled;
+                    if heard.plain.is_none() {
                         env.ledger.excuse_origin(wire.origin.unwrap_or_default());
+                    }
+                    if !heard.answer.is_empty() {
+                        let late = if heard.is_done_now { env.tickets_late() } else { 0 };
+                        wire.out.push_back(Step::Sealed(late, heard.answer));
+                    }
+                    if heard.plain.is_none() {
                         wire.out.push_back(Step::Fin);
                     }
-                    // What a damaged byte comes to hangs on what the TLS library drew.
-                    env.has_garbled |= matches!(http.shakes, Some(Shake::Corrupt(_)));
-                    let end = http
-                        .shakes
-                        .filter(|_| !raw.is_empty())
-                        .and_then(|shake| shake.spoil(&mut raw));
-                    let late = env.plan.tickets_late_us;
-                    if late > 0 && was_shaking && !tls.is_handshaking() && end.is_none() {
-                        wire.out.push_back(Step::Sealed(1 + env.random.below(late), raw));
-                    } else {
-                        wire.raw.extend(raw);
-                    }
-                    wire.out.extend(end);
+                    wire.out.extend(heard.end);
+                    plain = heard.plain;
                 }
             },
         }
-        for parsed in self.parse(id, &plain.unwrap_or_default()) {
+        let plain = plain.unwrap_or_default();
+        if let Service::Http(http) = &mut wire.service
+            && let Some(switch) = &mut http.switch
+        {
+            let steps = switch.hear(&plain, env);
+            return wire.out.extend(steps);
+        }
+        for parsed in self.parse(id, &plain) {
             self.hear(id, parsed);
         }
     }
@@ -480,12 +465,15 @@ impl World {
         wire.out.extend(steps);
         if let Some(service) = service {
             let is_plain = matches!(&service, Service::Http(http) if http.tls.is_none());
+            let is_plain = is_plain && wire.outer.is_none();
             wire.watcher = is_plain.then(Parser::default);
             (wire.service, wire.origin, wire.opens_at) = (service, at, u64::MAX);
         }
         if let Some(bytes) = handed {
             let proxy = wire.proxy;
-            wire.service = Service::Http(Box::new(Http { proxy, ..Http::new(None) }));
+            let hides_end = wire.outer.as_ref().is_some_and(|outer| outer.is_curt);
+            let http = Http { proxy, hides_end, ..Http::new(None) };
+            wire.service = Service::Http(Box::new(http));
             self.serve(id, &bytes);
         }
     }
@@ -519,6 +507,13 @@ impl World {
 
     /// A server has heard a piece of a request.
     fn hear(&mut self, id: usize, parsed: Parsed) {
+        if let Parsed::Head(asked) = &parsed
+            && asked.is_absolute
+            && self.wires.get(&id).is_some_and(|wire| wire.outer.is_some())
+        {
+            // What is written over TLS is not read along.
+            self.request_names(id, asked);
+        }
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let origin = wire.origin.unwrap_or_default();
         let has_poison =
@@ -531,7 +526,9 @@ impl World {
                     env.ledger.break_law(format!("w{id}: a request before the answer to the last"));
                 }
                 // What it had meant to do while idle.
-                wire.out.retain(|step| matches!(step, Step::Poison(_) | Step::Sealed(..)));
+                wire.out.retain(|step| {
+                    matches!(step, Step::Poison(_) | Step::Sealed(..) | Step::Outer(..))
+                });
                 if http.ends_on_reuse {
                     let reset = env.random.chance(500);
                     wire.out.push_back(if reset { Step::Reset } else { Step::Fin });
@@ -545,6 +542,7 @@ impl World {
                 proxies::check(&asked, http.proxy, origin, env);
                 cookies::check(&asked, origin, env);
                 logins::check(&asked, origin, env);
+                upgrades::check(&asked, env);
                 if has_poison || http.has_spoken || wire.is_hopeless {
                     env.ledger.allow_poison(asked.id);
                 }
@@ -573,6 +571,10 @@ impl World {
                 if !was_early && !http.ends_on_reuse && !wire.server_gone {
                     http.is_answering = true;
                     wire.out.extend(http::answer(&asked, origin, http, env));
+                    if http.switch.is_some() {
+                        // What it writes from now on are no requests.
+                        wire.watcher = None;
+                    }
                 }
             }
         }
@@ -698,9 +700,6 @@ impl World {
         ledger.has_crossed |= wire.is_hopeless;
         if wire.poison_at.is_some() || wire.is_hopeless {
             ledger.loose_poison += 1;
-        }
-        if wire.read_bytes < wire.opens_at {
-            ledger.break_law(format!("w{id}: a request before the tunnel is there"));
         }
         wire.writing = None;
         wire.begun += 1;
