@@ -330,6 +330,7 @@ impl World {
                             // It had spoken before it was asked.
                             if asked.is_absolute {
                                 self.request_names(id, &asked);
+                                self.pace_first(id);
                             }
                             let Some(wire) = self.wires.get_mut(&id) else { return };
                             wire.writing = Some(asked.id);

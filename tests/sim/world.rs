@@ -84,6 +84,14 @@ enum Deed {
     SystemAnswer(SystemAnswer),
 }
 
+/// What must hold of a request that has come to a server, by a proxy perhaps.
+fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mut Env) {
+    proxies::check(asked, proxy, origin, env);
+    cookies::check(asked, origin, env);
+    logins::check(asked, origin, env);
+    upgrades::check(asked, env);
+}
+
 impl Env {
     /// How late the tickets of a server are.
     pub(crate) fn tickets_late(&mut self) -> u64 {
@@ -538,10 +546,12 @@ impl World {
                 env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
                     format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
                 });
-                proxies::check(&asked, http.proxy, origin, env);
-                cookies::check(&asked, origin, env);
-                logins::check(&asked, origin, env);
-                upgrades::check(&asked, env);
+                check(&asked, http.proxy, origin, env);
+                if wire.watcher.is_none()
+                    && let Some(law) = env.paces.request_comes(origin, env.now)
+                {
+                    env.ledger.break_law_unless_crossed(law);
+                }
                 if has_poison || http.has_spoken || wire.is_hopeless {
                     env.ledger.allow_poison(asked.id);
                 }
@@ -703,12 +713,22 @@ impl World {
         wire.writing = None;
         wire.begun += 1;
         let origin = wire.origin;
+        self.pace(origin);
+        self.check_caps(origin);
+    }
+
+    /// The first request that a proxy is to hand on has said only now whose it is.
+    pub(crate) fn pace_first(&mut self, id: usize) {
+        let wire = self.wires.get(&id).filter(|wire| wire.begun == 1);
+        self.pace(wire.and_then(|wire| wire.origin));
+    }
+
+    fn pace(&mut self, origin: Option<usize>) {
         if let Some(at) = origin
             && let Some(law) = self.env.paces.request_begins(at, self.env.now)
         {
             self.env.ledger.break_law(law);
         }
-        self.check_caps(origin);
     }
 
     fn check_caps(&mut self, origin: Option<usize>) {
