@@ -352,6 +352,7 @@ impl World {
                             // It had spoken before it was asked.
                             if asked.is_absolute {
                                 self.request_names(id, &asked);
+                                self.check_origin(self.wires.get(&id).and_then(|it| it.origin));
                             }
                             let Some(wire) = self.wires.get_mut(&id) else { return };
                             wire.writing = Some(asked.id);

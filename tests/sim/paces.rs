@@ -31,6 +31,19 @@ impl Paces {
 
     /// A request begins; the law that it breaks.
     pub(crate) fn request_begins(&mut self, origin: usize, now: u64) -> Option<String> {
+        if let Some(law) = self.request_comes(origin, now) {
+            return Some(law);
+        }
+        let pause = self.pauses.get_mut(&origin).filter(|pause| now < pause.until)?;
+        match pause.on_the_way.checked_sub(1) {
+            Some(left) => pause.on_the_way = left,
+            None => return Some("a request begins at an origin that asked for none".to_owned()),
+        }
+        None
+    }
+
+    /// A request has come, which may have begun long ago: only the rate is known to hold.
+    pub(crate) fn request_comes(&mut self, origin: usize, now: u64) -> Option<String> {
         let burst = self.burst();
         let begun = self.begun.entry(origin).or_default();
         *begun += 1;
@@ -43,11 +56,6 @@ impl Paces {
                     "{begun} requests begun at one origin, of {most} by its rate"
                 ));
             }
-        }
-        let pause = self.pauses.get_mut(&origin).filter(|pause| now < pause.until)?;
-        match pause.on_the_way.checked_sub(1) {
-            Some(left) => pause.on_the_way = left,
-            None => return Some("a request begins at an origin that asked for none".to_owned()),
         }
         None
     }

@@ -84,6 +84,14 @@ enum Deed {
     SystemAnswer(SystemAnswer),
 }
 
+/// What must hold of a request that has come to a server, by a proxy perhaps.
+fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mut Env) {
+    proxies::check(asked, proxy, origin, env);
+    cookies::check(asked, origin, env);
+    logins::check(asked, origin, env);
+    upgrades::check(asked, env);
+}
+
 impl Env {
     /// How late the tickets of a server are.
     pub(crate) fn tickets_late(&mut self) -> u64 {
@@ -489,7 +497,6 @@ impl World {
         let before = std::mem::replace(&mut wire.origin_before, server);
         self.env.proxies.shared += u64::from(before.is_some() && before != server);
         wire.origin = server;
-        self.check_origin(server);
     }
 
     fn parse(&mut self, id: usize, plain: &[u8]) -> Vec<Parsed> {
@@ -539,10 +546,12 @@ impl World {
                 env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
                     format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
                 });
-                proxies::check(&asked, http.proxy, origin, env);
-                cookies::check(&asked, origin, env);
-                logins::check(&asked, origin, env);
-                upgrades::check(&asked, env);
+                check(&asked, http.proxy, origin, env);
+                if wire.watcher.is_none()
+                    && let Some(law) = env.paces.request_comes(origin, env.now)
+                {
+                    env.ledger.break_law_unless_crossed(law);
+                }
                 if has_poison || http.has_spoken || wire.is_hopeless {
                     env.ledger.allow_poison(asked.id);
                 }
@@ -712,16 +721,12 @@ impl World {
     }
 
     /// A request begins, for this server or for one that it has yet to name.
-    fn check_origin(&mut self, origin: Option<usize>) {
+    pub(crate) fn check_origin(&mut self, origin: Option<usize>) {
         if let Some(at) = origin
             && let Some(law) = self.env.paces.request_begins(at, self.env.now)
         {
             self.env.ledger.break_law(law);
         }
-        self.check_caps(origin);
-    }
-
-    fn check_caps(&mut self, origin: Option<usize>) {
         let busy = self.wires.values().filter(|wire| wire.is_busy());
         let (all, here) = busy
             .fold((0, 0), |(all, here), wire| (all + 1, here + usize::from(wire.origin == origin)));
