@@ -134,11 +134,15 @@ impl Circuit {
         Self { open_for, ..self }
     }
 
-    pub(crate) fn failures_max(self) -> u32 {
+    /// How many failures in a row open it.
+    #[must_use]
+    pub fn failures(self) -> u32 {
         self.failures
     }
 
-    pub(crate) fn open_for(self) -> Duration {
+    /// How long it is open.
+    #[must_use]
+    pub fn open_for(self) -> Duration {
         self.open_for
     }
 }

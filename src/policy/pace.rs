@@ -139,7 +139,7 @@ impl<C: Clone> Pacer<C> {
             Circuit::Probing { .. } | Circuit::Open { .. } => return false,
         };
         self.failed_at = now;
-        let opens = failures >= circuit.failures_max();
+        let opens = failures >= circuit.failures();
         let until = now.after(circuit.open_for());
         self.circuit.go(if opens {
             Circuit::Open { until, failures, cause: cause() }

@@ -64,7 +64,7 @@ impl Driver {
         mut random: Random,
     ) -> Self {
         let net = SimNet::new(Rc::clone(&world), epoch, hosts);
-        let net = Traced::new(net, Watch::new(Rc::clone(&world)));
+        let net = Traced::new(net, Watch::new(Rc::clone(&world), &settings));
         let reactor = Reactor::with_net(net, settings.clone()).unwrap();
         let began = world.borrow().env.now;
         let requests = world.borrow().env.plan.requests;

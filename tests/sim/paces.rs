@@ -1,5 +1,5 @@
 //! What the origins ask for, and what may come to them: no more than the rate has given since the
-//! beginning, nothing that begins in a pause, and no refusal without a row of failures.
+//! beginning, and nothing that begins in a pause. Who watches knows what failures were before a refusal.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use url::Url;
-use whippet::{FetchId, Head, Step, Trace, TraceEvent, TracedSocket};
+use whippet::{
+    Because, Circuit, FetchId, Head, Kind, Phase, Settings, Step, Trace, TraceEvent, TracedSocket,
+};
 
 use super::world::{Origin, World};
 
@@ -22,6 +24,11 @@ pub(crate) struct Watch {
     ended: BTreeSet<FetchId>,
     /// Attempts, those among them that sent a request a second time.
     begun: u64,
+    /// By origin: what has gone wrong with it since it answered well.
+    failures: BTreeMap<(String, u16), u32>,
+    /// How much of that it takes for an origin to be left alone. Not looked at where requests are
+    /// sent twice: what becomes of the second exchange is not told.
+    failures_least: Option<u32>,
     broken: Option<String>,
 }
 
@@ -42,9 +49,12 @@ enum Kept {
 }
 
 impl Watch {
-    pub(crate) fn new(world: Rc<RefCell<World>>) -> Self {
+    pub(crate) fn new(world: Rc<RefCell<World>>, settings: &Settings) -> Self {
+        let circuit = settings.pace.circuit.filter(|_| settings.hedge.is_none());
         Self {
             world,
+            failures: BTreeMap::new(),
+            failures_least: circuit.map(Circuit::failures),
             fetches: BTreeMap::new(),
             sockets: BTreeMap::new(),
             switched: BTreeSet::new(),
@@ -77,6 +87,20 @@ impl Watch {
             return if is_new && !self.ended.contains(&id) { Ok(()) } else { Err("queued twice") };
         }
         let told = self.fetches.get_mut(&id).ok_or("a step of a fetch that is none")?;
+        let failures = self.failures.entry(told.origin.clone()).or_default();
+        match event.step {
+            Step::Head { head, .. } if head.status().as_u16() >= 500 => *failures += 1,
+            Step::Head { head, .. } if !head.status().is_informational() => *failures = 0,
+            Step::Retried { because: Because::Failed(_) | Because::Stale(_), .. } => *failures += 1,
+            Step::Ended { error: Some(error), .. } => {
+                let is_refusal = (error.kind(), error.phase()) == (Kind::Connect, Phase::Queue);
+                if is_refusal && self.failures_least.is_some_and(|least| *failures < least) {
+                    return Err("an origin is left alone without a row of failures");
+                }
+                *failures += u32::from(!is_refusal);
+            }
+            _ => {}
+        }
         match event.step {
             Step::Begun { .. } => {
                 self.begun += 1;

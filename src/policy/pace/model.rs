@@ -95,7 +95,7 @@ impl Model {
         let counts = if self.open_until.is_some() { self.is_probing && is_probe } else { true };
         if counts {
             self.failures += 1;
-            if self.failures >= circuit.failures_max() {
+            if self.failures >= circuit.failures() {
                 let open_for = u64::try_from(circuit.open_for().as_micros()).unwrap();
                 self.open_until = Some(self.now + open_for);
                 self.is_probing = false;
