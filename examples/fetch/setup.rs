@@ -214,7 +214,7 @@ fn descriptors_max() -> usize {
     // The kernel gives all of it at once; it does not say beforehand how long it is.
     let mut text = [0; LIMITS_BYTES_MAX];
     let read = File::open("/proc/self/limits").and_then(|mut file| file.read(&mut text));
-    let limits = String::from_utf8_lossy(&text[..read.unwrap_or(0)]);
+    let limits = str::from_utf8(&text[..read.unwrap_or(0)]).unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(DESCRIPTORS_USUAL)
