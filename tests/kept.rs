@@ -3,6 +3,8 @@
 
 mod scripted;
 
+use whippet::net::Readiness;
+
 use scripted::{ANSWER, ERROR, READ_CLOSED, READABLE, Stage, WRITABLE};
 
 const POISON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad";
@@ -44,6 +46,20 @@ fn nor_where_the_same_event_tells_that_the_request_can_be_sent() {
         speak(&stage, speech);
         stage.change(0, |socket| socket.takes_bytes = true);
         stage.turn(0, speech.4 | WRITABLE);
+        stage.assert_elsewhere(speech.0);
+    }
+}
+
+#[test]
+fn nor_where_another_event_of_the_same_poll_tells() {
+    // As kqueue has it, which tells of each way by an event of its own.
+    for speech in SPEECHES {
+        let (mut stage, _) = Stage::with_kept("POST");
+        speak(&stage, speech);
+        stage.change(0, |socket| socket.takes_bytes = true);
+        let token = stage.told.borrow().sockets[0].token;
+        stage.told.borrow_mut().events.push(Readiness { token, bits: WRITABLE });
+        stage.turn(0, speech.4);
         stage.assert_elsewhere(speech.0);
     }
 }

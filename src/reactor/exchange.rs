@@ -267,8 +267,11 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             let Some(connection) = self.connections.get_mut(exchange.connection) else { return };
-            if connection.ready & Readiness::READABLE != 0 && exchange.is_unsent(connection) {
-                // It may have died meanwhile: that is found out first.
+            let may_speak =
+                connection.ready & Readiness::READABLE != 0 || self.ready_taken < self.ready.len();
+            if may_speak && exchange.is_unsent(connection) {
+                // It may have died meanwhile: that is found out first. Where a poll tells of each
+                // way by an event of its own, another of this one may say so.
                 let connection = exchange.connection;
                 return self.queue(connection);
             }

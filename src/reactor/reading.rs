@@ -44,6 +44,11 @@ impl<N: Net> Reactor<N> {
             && self.exchanges.get(exchange).is_some_and(Exchange::streams)
         {
             self.stream(exchange);
+        } else if connection.ready & Readiness::READABLE == 0
+            && let Some(exchange) = self.unsent_exchange(key)
+        {
+            // No event of this poll has told of anything.
+            self.found_silent(exchange);
         }
         self.go_on(key);
     }
