@@ -6,9 +6,9 @@ use std::time::Duration;
 /// first answer is taken; the other exchange is cancelled.
 ///
 /// Only what may be sent twice is: a method that is idempotent (RFC 9110 §9.2.2), with a body in
-/// memory or none, of whose answer nothing has come. The second exchange is one more attempt of the
-/// same fetch, inside its limits. It counts in the concurrency, in its origin's cap and
-/// [rate](crate::Pace::rate); where no slot or token is free, or others wait for one, there is
+/// memory or none and no upgrade, of whose answer nothing has come. The second exchange is one more
+/// attempt of the same fetch, inside its limits. It counts in the concurrency, in its origin's cap
+/// and [rate](crate::Pace::rate); where no slot or token is free, or others wait for one, there is
 /// none. If it fails, or its answer is one that would be retried, nothing has happened; if the
 /// first fails while the second is under way, the fetch goes on with that.
 ///

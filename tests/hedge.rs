@@ -167,6 +167,7 @@ fn what_must_not_be_sent_twice_is_not() {
         assert!(!is_hedged(Request::new(method, HERE).unwrap()), "{method}");
     }
     assert!(!is_hedged(Request::get(HERE).unwrap().hedged(false)));
+    assert!(!is_hedged(Request::get(HERE).unwrap().upgrade("echo").unwrap()));
     // A body that comes piece by piece may be had again or not: it is not sent twice.
     let lines = || Body::chunks(["line\n"]);
     assert!(!is_hedged(Request::new("PUT", HERE).unwrap().body(lines())));

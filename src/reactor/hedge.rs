@@ -271,12 +271,15 @@ impl<N: Net> Reactor<N> {
 }
 
 impl Fetch {
-    /// Whether its request, which was sent, may be sent once more: one whose body is in memory.
+    /// Whether its request, which was sent, may be sent once more: one whose body is in memory, and
+    /// that begins no other protocol.
     fn may_be_hedged(&self) -> bool {
+        let choices = &self.request.parts.choices;
         self.twin == Twin::None
             && !self.lent
             && !matches!(self.request.parts.body, Payload::Streamed { .. })
-            && self.request.parts.choices.hedged != Some(false)
+            && choices.hedged != Some(false)
+            && !choices.upgrade
             && retry::is_idempotent(self.request.method())
     }
 

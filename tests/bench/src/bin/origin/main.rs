@@ -396,7 +396,8 @@ impl Connection {
             self.sent += bytes as u64;
             self.flush()?;
         }
-        Ok(())
+        // What the socket has not taken of the last piece.
+        self.flush().map(drop)
     }
 
     /// Sends what is sealed. False: the socket is full.
