@@ -277,7 +277,10 @@ impl<N: Net> Reactor<N> {
             take_trailers(fetch, reader);
             exchange.receiving.go(Receiving::Done);
         }
-        self.focus = Some(focus);
+        // What was read to its end leaves nothing to look at, in the middle of a body.
+        if done || focus.at < focus.end || focus.place != Place::Read {
+            self.focus = Some(focus);
+        }
         if fetch.collects() || take == 0 {
             return Step::Worked;
         }
