@@ -84,14 +84,15 @@ impl Deadlines {
 
     /// When the whole fetch must have ended.
     pub(crate) fn end(&self) -> Moment {
-        let whole = limits(self.running & (bit(Limit::Total) | bit(Limit::Deadline)));
-        whole.map(|limit| self.at[limit as usize]).min().unwrap_or(Moment::NEVER)
+        limits(self.running & WHOLE)
+            .map(|limit| self.at[limit as usize])
+            .min()
+            .unwrap_or(Moment::NEVER)
     }
 
     /// Whether a limit of the whole fetch has passed, and which.
     pub(crate) fn whole_is_over(&self, now: Moment) -> Option<Limit> {
-        limits(self.running & (bit(Limit::Total) | bit(Limit::Deadline)))
-            .find(|limit| self.at[*limit as usize] <= now)
+        limits(self.running & WHOLE).find(|limit| self.at[*limit as usize] <= now)
     }
 
     /// Whether a limit has begun that is not counted yet.
@@ -119,6 +120,8 @@ fn limits(mut bits: u16) -> impl Iterator<Item = Limit> {
     })
 }
 
+/// Those of a whole fetch.
+const WHOLE: u16 = bit(Limit::Total) | bit(Limit::Deadline);
 /// Those of a fetch, each at its number; `Idle` is a connection's.
 const LIMITS: [Limit; Limit::COUNT - 1] = [
     Limit::Total,

@@ -32,17 +32,14 @@ impl<N: Net> Reactor<N> {
         let Some(fetch) = self.fetches.get(key) else { return false };
         let Some(proxy) = forwarder_of(&fetch.request) else { return false };
         let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::answers_proxy);
-        let refusal = match was_shown || proxy.authorization().is_some() {
-            true => TunnelError::CredentialsRefused,
-            false => TunnelError::CredentialsWanted,
-        };
+        let had_credentials = was_shown || proxy.authorization().is_some();
         let is_spent = fetch.body_spent;
         let is_answered = !is_spent && self.answers_challenge(key, whole, was_shown);
         self.detach(exchange);
         if is_answered {
             self.ask_again(key);
         } else {
-            let error = tunnel_error(refusal);
+            let error = tunnel_error(TunnelError::unauthenticated(had_credentials));
             self.fail(key, if is_spent { error.with_spent_body() } else { error });
         }
         true

@@ -259,11 +259,8 @@ impl<N: Net> Reactor<N> {
     /// Plaintext of `count` bytes stands at the front of the read buffer.
     fn attend(&mut self, key: ConnectionKey, count: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match connection.phase {
-            Phase::Tunnelling { .. } => return self.tunnel_on(key, count),
-            // Nobody has asked for it.
-            Phase::Open { current: None } => return self.close(key, CloseReason::IdleReadable),
-            _ => {}
+        if let Phase::Tunnelling { .. } = connection.phase {
+            return self.tunnel_on(key, count);
         }
         self.focus = Some(match &connection.inbox {
             // A head in pieces: it must be seen as one.

@@ -149,10 +149,7 @@ impl Connect {
                 head::unfold(&mut self.carry, fields);
                 let asks = values(fields, &self.carry, b"proxy-authenticate");
                 self.challenges = asks.map(Box::from).collect();
-                Err(match self.has_credentials() {
-                    true => TunnelError::CredentialsRefused,
-                    false => TunnelError::CredentialsWanted,
-                })
+                Err(TunnelError::unauthenticated(self.has_credentials()))
             }
             status => {
                 let reason = String::from_utf8_lossy(head.reason.of(&self.carry));
@@ -177,6 +174,11 @@ pub(crate) enum TunnelError {
 }
 
 impl TunnelError {
+    /// A 407 that is not answered, to a request that had credentials or none.
+    pub(crate) fn unauthenticated(had_credentials: bool) -> Self {
+        if had_credentials { Self::CredentialsRefused } else { Self::CredentialsWanted }
+    }
+
     /// Whether the proxy may well say something else the next time.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
