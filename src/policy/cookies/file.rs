@@ -38,21 +38,25 @@ impl CookieJar {
     }
 
     /// Writes those that have not expired, as curl and wget read them. The bytes are secrets: keep
-    /// the file to its owner. A cookie with a tab in it cannot be written and is left out. What a
-    /// server said of SameSite is not in the file, which has no place for it: of a cookie that is
+    /// the file to its owner. A cookie with a tab in it, or of a host that begins with a dot, cannot
+    /// be written and is left out. What a server said of SameSite is not in the file, which has no place for it: of a cookie that is
     /// read from one, [`same_site`](super::Cookie::same_site) is
     /// [`SameSite::Default`](super::SameSite::Default). That changes nothing about which requests
     /// carry it.
     pub fn to_netscape(&self, now: SystemTime) -> Vec<u8> {
         let mut text = HEAD.to_vec();
-        for cookie in self.iter().filter(|cookie| !cookie.is_over(seconds(now))) {
-            let parts = [&cookie.path, &cookie.name, &cookie.value];
-            if !parts.iter().any(|part| part.contains(&b'\t')) {
-                write(&mut text, cookie);
-            }
+        for cookie in self.iter().filter(|cookie| !cookie.is_over(seconds(now)) && fits(cookie)) {
+            write(&mut text, cookie);
         }
         text
     }
+}
+
+/// Whether the format can say it: tabs part its fields, and who reads it drops a dot that stands
+/// before a domain.
+fn fits(cookie: &Cookie) -> bool {
+    let parts = [&cookie.path, &cookie.name, &cookie.value];
+    !parts.iter().any(|part| part.contains(&b'\t')) && !cookie.domain.starts_with('.')
 }
 
 fn write(text: &mut Vec<u8>, cookie: &Cookie) {
@@ -122,7 +126,7 @@ fn host(domain: &[u8]) -> Option<(String, bool)> {
         return Some((ip.to_string(), true));
     }
     match Host::parse(domain).ok()? {
-        Host::Domain(name) if !name.is_empty() => Some((name, false)),
+        Host::Domain(name) if !name.is_empty() && !name.starts_with('.') => Some((name, false)),
         Host::Domain(_) => None,
         Host::Ipv4(ip) => Some((ip.to_string(), true)),
         Host::Ipv6(ip) => Some((ip.to_string(), true)),
@@ -220,6 +224,8 @@ mod tests {
             "a.example\tFALSE\t/\x01\tFALSE\t0\tn\tv",
             "a b\tFALSE\t/\tFALSE\t0\tn\tv",
             "\tFALSE\t/\tFALSE\t0\tn\tv",
+            "..a.example\tFALSE\t/\tFALSE\t0\tn\tv",
+            "..a.example\tTRUE\t/\tFALSE\t0\tn\tv",
             ".com\tTRUE\t/\tFALSE\t0\tn\tv",
             ".co.uk\tTRUE\t/\tFALSE\t0\tn\tv",
             "a.example\tFALSE\t/\tFALSE\t0\t__Secure-n\tv",
@@ -265,6 +271,14 @@ mod tests {
         let text = String::from_utf8(jar.to_netscape(now())).unwrap();
         assert!(text.ends_with("\na.example\tFALSE\t/\tFALSE\t0\tm\tc\n"), "{text}");
         assert!(!text.contains("a\tb"));
+    }
+
+    #[test]
+    fn a_host_that_begins_with_a_dot_has_no_place_in_a_file() {
+        let mut jar = CookieJar::new();
+        jar.store(&Url::parse("http://.a.example/").unwrap(), b"n=a", now()).unwrap();
+        let text = String::from_utf8(jar.to_netscape(now())).unwrap();
+        assert!(!text.contains("a.example"), "{text}");
     }
 
     proptest::proptest! {
