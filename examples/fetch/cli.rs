@@ -1,317 +1,197 @@
-//! The command line: its options, and what may stand beside what.
+//! The command line: what it can say.
 //!
-//! Names and short forms follow curl's where curl has them; where two names are usual, both are
-//! taken. A line that cannot be used becomes one line on standard error. [`sent`] has the options
-//! that say what requests carry.
+//! In go the process's words; out come [`Args`], or the status to exit with. [`options`] has each
+//! option with what it does to [`Args`]; [`line`] reads a line by them, [`help`] prints them. Names
+//! and short forms follow curl's where curl has them; where two names are usual, both are taken. A
+//! line that cannot be used becomes one line on standard error.
 
-pub(crate) mod sent;
+mod help;
+mod line;
+mod option;
+mod options;
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::io::Write;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
 use whippet::{ConnectTo, Hedge, Rate, Resolve};
 
-use self::sent::Sent;
+use self::line::Line;
+use self::option::Asked;
 use super::USAGE_EXIT;
-use super::values::{self, Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
+use super::fields::{Datum, Field};
+use super::values::{Checksum, Cookie, Header, ProxyChoice, Seconds, Servers, Userinfo};
 
-/// Fetches URLs, many at once, on one thread.
-///
-/// One URL prints its body; several print a line each. Exit status: 0 when every job succeeded,
-/// 1 when some failed, 2 for a usage error, 130 after an interrupt.
-#[derive(Parser, Default)]
-#[command(name = "fetch", version, max_term_width = 100, override_usage = USAGE)]
+/// What a command line says; the options' own texts are in [`options`].
+#[derive(Default)]
 pub(crate) struct Args {
-    /// What to fetch: absolute, http or https
-    #[arg(value_name = "URL", group = "way")]
     pub(crate) urls: Vec<String>,
-    /// Take one URL per line from FILE; # comments and blank lines are skipped; - is standard
-    /// input
-    #[arg(short, long, value_name = "FILE", group = "way")]
     pub(crate) input: Option<PathBuf>,
-    /// Take one JSON job per line from FILE; - is standard input
-    #[arg(long, value_name = "FILE", group = "way")]
     pub(crate) jobs: Option<PathBuf>,
-    /// Fetch N URLs (500) from an origin inside this process, every kind of failure included
-    #[arg(long, value_name = "N", group = "way", num_args = 0..=1,
-          default_missing_value = "500", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) demo: Option<u64>,
+    pub(crate) demo: Option<NonZeroU64>,
 
-    /// Fetches in flight at once
-    #[arg(short, long, value_name = "N", default_value = "64")]
     pub(crate) concurrency: Option<NonZeroUsize>,
-    /// Fetches in flight at once to one origin [default: a fair share]
-    #[arg(long, value_name = "N")]
     pub(crate) per_host: Option<NonZeroUsize>,
-    /// Attempts a second for each origin (scheme, host and port), retries and redirects included
-    #[arg(long, value_name = "N", value_parser = values::rate)]
     pub(crate) rate: Option<Rate>,
-    /// Leave an origin alone for as long as it asks: Retry-After, and RateLimit fields
-    #[arg(long)]
     pub(crate) polite: bool,
-    /// Send a request again whose answer has not begun after SECONDS, or after the time in which
-    /// 95 % of the origin's answers begin (p95); one in twenty at the most, and the first answer counts
-    #[arg(long, value_name = "SECONDS|p95", value_parser = values::hedge)]
     pub(crate) hedge: Option<Hedge>,
-    /// Leave an origin alone for a while after N failures in a row; what waits for it fails at once
-    #[arg(long, value_name = "N")]
     pub(crate) circuit: Option<NonZeroU32>,
-    /// How long --circuit leaves an origin alone before it is tried again [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = values::pause, requires = "circuit")]
     pub(crate) circuit_time: Option<Duration>,
-    /// Seconds for one fetch in all, from its admission; 0: no limit [default: 30]
-    #[arg(short, long = "max-time", visible_alias = "timeout", value_name = "SECONDS",
-          value_parser = values::seconds)]
     pub(crate) max_time: Option<Seconds>,
-    /// Seconds for DNS, connecting and TLS together; 0: no limit [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub(crate) connect_timeout: Option<Seconds>,
-    /// Attempts beyond the first [default: 2 for URLs, 0 for jobs]
-    #[arg(long = "retry", visible_alias = "retries", value_name = "N")]
     pub(crate) retries: Option<u32>,
-    /// Redirects followed at most [default: 10]
-    #[arg(long = "max-redirs", visible_alias = "max-redirects", value_name = "N")]
     pub(crate) max_redirects: Option<usize>,
-    /// Do not follow redirects
-    #[arg(long)]
     pub(crate) no_follow: bool,
 
-    /// The method [default: GET, or POST where there is a body, PUT for a file]
-    #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = values::method,
-          conflicts_with = "head")]
     pub(crate) method: Option<String>,
-    /// A header to send; may be given again
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = values::header)]
     pub(crate) headers: Vec<Header>,
-    #[command(flatten)]
-    pub(crate) sent: Sent,
-    /// Ask for the head only (method HEAD)
-    #[arg(short = 'I', long)]
-    pub(crate) head: bool,
-    /// Basic authentication, or Digest with --digest
-    #[arg(short, long, value_name = "USER:PASS", value_parser = values::userinfo,
-          conflicts_with = "bearer")]
-    pub(crate) user: Option<Userinfo>,
-    /// Give the login of -u, or that in a URL, in answer to a Digest challenge, and never as it is
-    #[arg(long, conflicts_with = "bearer")]
-    pub(crate) digest: bool,
-    /// Take the logins of hosts from the file that NETRC names, or ~/.netrc
-    #[arg(short = 'n', long)]
-    pub(crate) netrc: bool,
-    /// Take the logins of hosts from FILE
-    #[arg(long, value_name = "FILE", conflicts_with = "netrc")]
-    pub(crate) netrc_file: Option<PathBuf>,
-    /// Bearer authentication
-    #[arg(long, value_name = "TOKEN", value_parser = values::bearer)]
-    pub(crate) bearer: Option<String>,
-    /// Cookies for every URL, as NAME=VALUE; or where there is no =, a file to take kept ones from;
-    /// may be given again
-    #[arg(short = 'b', long = "cookie", value_name = "NAME=VALUE|FILE", value_parser = values::cookie)]
-    pub(crate) cookies: Vec<Cookie>,
-    /// Write the cookies that are kept at the end to FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cookie_jar: Option<PathBuf>,
-    /// Neither keep cookies nor send kept ones, unless a job says so
-    #[arg(long)]
-    pub(crate) no_cookies: bool,
-    /// The User-Agent header
-    #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::user_agent)]
     pub(crate) user_agent: Option<Header>,
+    pub(crate) head: bool,
+    /// In the order of the line, whichever options gave them; so are the form's fields.
+    pub(crate) data: Vec<Datum>,
+    pub(crate) form: Vec<Field>,
+    pub(crate) upload_file: Option<PathBuf>,
+    pub(crate) expect_continue: bool,
+    pub(crate) expect100_timeout: Option<Seconds>,
 
-    /// The proxy: http, https, socks4, socks4a, socks5 or socks5h; empty for none [default: what
-    /// http_proxy, https_proxy, all_proxy and no_proxy say]
-    #[arg(short = 'x', long, value_name = "URL", value_parser = values::proxy,
-          conflicts_with = "demo")]
+    pub(crate) user: Option<Userinfo>,
+    pub(crate) digest: bool,
+    pub(crate) bearer: Option<String>,
+    pub(crate) netrc: bool,
+    pub(crate) netrc_file: Option<PathBuf>,
+    pub(crate) cookies: Vec<Cookie>,
+    pub(crate) cookie_jar: Option<PathBuf>,
+    pub(crate) no_cookies: bool,
+
     pub(crate) proxy: Option<ProxyChoice>,
-    /// Give the login in a proxy's URL in answer to its Digest challenge, and never as it is
-    #[arg(long)]
     pub(crate) proxy_digest: bool,
-    /// Connect to ADDR where a URL says HOST and PORT; may be given again
-    #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = values::resolve)]
     pub(crate) resolve: Vec<Resolve>,
-    /// Connect to HOST2 and PORT2 where a URL says HOST1 and PORT1, each of which may be empty; may
-    /// be given again
-    #[arg(long, value_name = "HOST1:PORT1:HOST2:PORT2", value_parser = values::connect_to)]
     pub(crate) connect_to: Vec<ConnectTo>,
-    /// Connect to the socket at PATH, whatever host a URL says
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["demo", "proxy", "deny_private"])]
     pub(crate) unix_socket: Option<PathBuf>,
-    /// Connect through this network interface, or from this address; may be given again
-    #[arg(long, value_name = "NAME|ADDR")]
     pub(crate) interface: Vec<String>,
-    /// Have silent connections probed after and every SECONDS, nine times [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub(crate) keepalive_time: Option<Seconds>,
-    /// Give up connections where nothing is acknowledged for SECONDS [default: the system's]
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub(crate) tcp_user_timeout: Option<Seconds>,
-    /// Let the kernel gather small writes
-    #[arg(long)]
     pub(crate) no_tcp_nodelay: bool,
-    /// Name servers to ask in place of the system's
-    #[arg(long, value_name = "ADDR[:PORT],…", value_parser = values::servers)]
     pub(crate) dns_servers: Option<Servers>,
-    /// Trust the certificate authorities in FILE (PEM) in place of the web's
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<PathBuf>,
-    /// Trust what the operating system trusts in place of the web's authorities, beside --cacert
-    #[arg(long)]
-    pub(crate) native_roots: bool,
-    /// A certificate to show to servers (PEM)
-    #[arg(short = 'E', long, value_name = "FILE")]
-    pub(crate) cert: Option<PathBuf>,
-    /// Its private key (PEM) [default: in the certificate's file]
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-    /// Accept any certificate: anyone in between can read and change everything
-    #[arg(short = 'k', long)]
-    pub(crate) insecure: bool,
-
-    /// The public key that servers must have: sha256//BASE64 of it, several with ; between them, or
-    /// a file with one (PEM or DER)
-    #[arg(long = "pinnedpubkey", value_name = "HASHES|FILE")]
-    pub(crate) pinned_keys: Option<String>,
-    /// Ask for, and verify, this name in place of the URL's host
-    #[arg(long, value_name = "NAME")]
-    pub(crate) tls_name: Option<String>,
-    /// TLS 1.2 or later: the default
-    #[arg(long = "tlsv1.2")]
-    pub(crate) tls12: bool,
-    /// TLS 1.3 or later
-    #[arg(long = "tlsv1.3")]
-    pub(crate) tls13: bool,
-
-    /// Connect to no private, loopback, link-local or otherwise special address, at any redirect
-    #[arg(long, conflicts_with = "demo")]
     pub(crate) deny_private: bool,
 
-    /// Neither ask for content codings (gzip, deflate, br, zstd) nor remove them
-    #[arg(long)]
+    pub(crate) cacert: Option<PathBuf>,
+    pub(crate) native_roots: bool,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) insecure: bool,
+    pub(crate) pinned_keys: Option<String>,
+    pub(crate) tls_name: Option<String>,
+    pub(crate) tls12: bool,
+    pub(crate) tls13: bool,
+
     pub(crate) no_decode: bool,
-
-    /// Bytes of a body at most, decoded [default: 10 MiB where it is collected for --json, else none]
-    #[arg(long, value_name = "BYTES")]
     pub(crate) max_body: Option<u64>,
-    /// Bytes of a response's head at most [default: 64 KiB]
-    #[arg(long, value_name = "BYTES")]
     pub(crate) max_head: Option<NonZeroUsize>,
-
-    /// Write bodies to a file, a directory (ends in /, or is there), or a template with {host},
-    /// {path}, {n}, {id}
-    #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
-    /// Go on with what an earlier run has left of a file, and leave what there is if this one fails;
-    /// a status of 400 or more counts as a failure
-    #[arg(long = "continue", requires = "output", conflicts_with = "head")]
     pub(crate) resume: bool,
-    /// The SHA-256 that the one file must have, or it is not kept
-    #[arg(long, value_name = "sha256:HEX", requires = "output", value_parser = values::checksum)]
     pub(crate) checksum: Option<Checksum>,
-    /// Print one JSON object per job
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Print results in the order of the input
-    #[arg(long)]
-    pub(crate) ordered: bool,
-    /// Receive bodies, but neither print nor keep them
-    #[arg(long, conflicts_with = "output")]
     pub(crate) no_body: bool,
-    /// Count a status of 400 or more as a failure, and do not print or keep its body
-    #[arg(short, long)]
     pub(crate) fail: bool,
-    /// Write a page of what the run came to to FILE: when each fetch had its phases, how long they took,
-    /// what failed, what was slowest
-    #[arg(long, value_name = "FILE.html")]
+
+    pub(crate) json: bool,
+    pub(crate) ordered: bool,
     pub(crate) report: Option<PathBuf>,
-    /// Neither progress nor summary
-    #[arg(short, long)]
     pub(crate) silent: bool,
-    /// Say on standard error what happens: * steps, > requests, < responses; no credentials
-    #[arg(short, long)]
     pub(crate) verbose: bool,
 }
-
-const USAGE: &str = "fetch [OPTIONS] URL…\n       fetch [OPTIONS] --input FILE\n       \
-                     fetch [OPTIONS] --jobs FILE\n       fetch [OPTIONS] --demo [N]";
 
 impl Args {
     /// The process's own command line, or the status to exit with: its help or version, or what
     /// is wrong with it, was printed.
     pub(crate) fn from_command_line() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| {
-            let error = without_secret(error);
-            if error.use_stderr() {
-                eprintln!("fetch: {}", one_line(&error));
-                return ExitCode::from(USAGE_EXIT);
+        let text = match line::read(std::env::args_os().skip(1)) {
+            Ok(Line::Run(args)) => return Ok(*args),
+            Ok(Line::Ends(Asked::Help)) => help::help(),
+            Ok(Line::Ends(Asked::Version)) => format!("fetch {}\n", env!("CARGO_PKG_VERSION")),
+            Err(why) => {
+                eprintln!("fetch: {why} (see fetch --help)");
+                return Err(ExitCode::from(USAGE_EXIT));
             }
-            // Help into a closed pipe is no failure.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        })
+        };
+        // Help into a closed pipe is no failure.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        Err(ExitCode::SUCCESS)
     }
 
     /// The value, which has a default.
     pub(crate) fn concurrency(&self) -> usize {
         self.concurrency.map_or(64, NonZeroUsize::get)
     }
-}
 
-/// Without the value where the option takes a secret.
-fn without_secret(mut error: clap::Error) -> clap::Error {
-    let option = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-    if SECRET_OPTIONS.iter().any(|secret| option.starts_with(secret)) {
-        let hidden = ContextValue::String("...".to_owned());
-        let _ = error.insert(ContextKind::InvalidValue, hidden);
+    /// What a line of these words says, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(words: &str) -> Result<Self, String> {
+        match line::read(words.split_whitespace().map(Into::into))? {
+            Line::Run(args) => Ok(*args),
+            Line::Ends(asked) => Err(format!("{asked:?}")),
+        }
     }
-    error
 }
-
-/// What clap says in several lines, without its usage text.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let said = text.split("\n\nUsage:").next().unwrap_or_default();
-    let said = said.split("\n\nFor more information").next().unwrap_or_default();
-    let said = said.replace(|c: char| c.is_control() && !c.is_whitespace(), "\u{FFFD}");
-    let words: Vec<&str> = said.split_whitespace().collect();
-    let line = words.join(" ");
-    format!("{} (see fetch --help)", line.strip_prefix("error: ").unwrap_or(&line))
-}
-
-const SECRET_OPTIONS: [&str; 7] =
-    ["--header", "--user", "--bearer", "--data", "--form", "--cookie", "--proxy"];
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::{Content, Given};
     use super::*;
-
-    fn parse(words: &str) -> Result<Args, String> {
-        let words = std::iter::once("fetch").chain(words.split_whitespace());
-        Args::try_parse_from(words).map_err(|error| one_line(&without_secret(error)))
-    }
 
     #[test]
     fn both_names_of_an_option_are_taken() {
         for words in ["-m 1.5 u", "--max-time 1.5 u", "--timeout 1.5 u"] {
-            assert_eq!(parse(words).unwrap().max_time.unwrap().0.as_millis(), 1_500, "{words}");
+            assert_eq!(Args::of(words).unwrap().max_time.unwrap().0.as_millis(), 1_500, "{words}");
         }
         for words in ["--retry 3 u", "--retries 3 u"] {
-            assert_eq!(parse(words).unwrap().retries, Some(3), "{words}");
+            assert_eq!(Args::of(words).unwrap().retries, Some(3), "{words}");
         }
         for words in ["--max-redirs 3 u", "--max-redirects 3 u"] {
-            assert_eq!(parse(words).unwrap().max_redirects, Some(3), "{words}");
+            assert_eq!(Args::of(words).unwrap().max_redirects, Some(3), "{words}");
         }
     }
 
     #[test]
-    fn the_demo_has_a_number_of_its_own() {
-        assert_eq!(parse("--demo").unwrap().demo, Some(500));
-        assert_eq!(parse("--demo 20").unwrap().demo, Some(20));
-        assert_eq!(parse("--demo --json").unwrap().demo, Some(500));
-        assert!(parse("--demo 0").is_err());
+    fn the_demo_may_have_a_number_of_its_own() {
+        for (words, count) in
+            [("--demo", 500), ("--demo 20", 20), ("--demo=20", 20), ("--demo --json", 500)]
+        {
+            assert_eq!(Args::of(words).unwrap().demo.unwrap().get(), count, "{words}");
+        }
+        assert!(Args::of("--demo 0").is_err() && Args::of("--demo http://a/").is_err());
+    }
+
+    #[test]
+    fn an_option_and_its_value_are_written_as_in_getopt() {
+        for words in ["-sfm 5 u", "-s -f -m5 u", "-sfm=5 -- u", "u --max-time=5 -fs", "-sssfm 5 u"]
+        {
+            let args = Args::of(words).unwrap();
+            assert!(args.silent && args.fail && args.urls == ["u"], "{words}");
+            assert_eq!(args.max_time, Some(Seconds(Duration::from_secs(5))), "{words}");
+        }
+        assert_eq!(Args::of("-i - --report=").unwrap().input.unwrap().as_os_str(), "-");
+        assert_eq!(Args::of("-- -c").unwrap().urls, ["-c"]);
+        assert_eq!(Args::of("-h").err().unwrap(), "Help");
+        assert_eq!(Args::of("-sV --nope").err().unwrap(), "Version");
+    }
+
+    #[test]
+    fn an_option_that_there_is_not_may_be_another() {
+        for (words, said) in [
+            ("--heder a:b u", "there is no option --heder, but there is --header"),
+            (
+                "--max-redirect 3 u",
+                "there is no option --max-redirect, but there is --max-redirects",
+            ),
+            ("--zzz u", "there is no option --zzz"),
+            ("-Z u", "there is no option -Z"),
+            ("--n 1 u", "there is no option --n"),
+        ] {
+            assert_eq!(Args::of(words).err().unwrap(), said);
+        }
     }
 
     #[test]
@@ -327,6 +207,10 @@ mod tests {
             ("-m -1 u", "-1"),
             ("-c 0 u", "--concurrency"),
             ("-c u", "--concurrency"),
+            ("-c 1 -c 2 u", "--concurrency"),
+            ("--json=1 u", "--json"),
+            ("-o f --no-body u", "--no-body"),
+            ("--continue u", "--output"),
             ("-X G<T u", "--request"),
             ("-H nocolon u", "--header"),
             ("-H Host:x u", "--header"),
@@ -356,7 +240,7 @@ mod tests {
             ("-T f -F a=b u", "--form"),
             ("--expect100-timeout soon u", "--expect100-timeout"),
         ] {
-            let line = parse(words).err().unwrap();
+            let line = Args::of(words).err().unwrap();
             assert!(line.contains(named) && !line.contains('\n'), "{words}: {line}");
         }
     }
@@ -376,14 +260,30 @@ mod tests {
             "-F a=canary;type=canary u",
             "--form-string canary u",
         ] {
-            let line = parse(words).err().unwrap();
+            let line = Args::of(words).err().unwrap();
             assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");
         }
     }
 
     #[test]
-    fn the_options_are_consistent() {
-        use clap::CommandFactory;
-        Args::command().debug_assert();
+    fn what_is_sent_is_in_the_order_of_the_line() {
+        let data = Args::of("-d 1 --data-urlencode 2 --data 3 --data-urlencode=4 u").unwrap().data;
+        let text = |datum: &Datum| match datum {
+            Datum::Plain(Given::Here(text)) => format!("plain {text}"),
+            Datum::Encoded { content: Given::Here(text), .. } => format!("encoded {text}"),
+            _ => String::new(),
+        };
+        let texts: Vec<_> = data.iter().map(text).collect();
+        assert_eq!(texts, ["plain 1", "encoded 2", "plain 3", "encoded 4"]);
+        let form = Args::of("--form-string a=<1 -F a=2 u -F b=<3 --form-string=b=4").unwrap().form;
+        let said = form.iter().map(|field| match &field.content {
+            Content::Text(text) => (&*field.name, text.clone()),
+            Content::Value(path) | Content::Upload(path) => {
+                (&*field.name, path.display().to_string())
+            }
+        });
+        let said: Vec<_> = said.collect();
+        let expected = [("a", "<1"), ("a", "2"), ("b", "3"), ("b", "4")];
+        assert_eq!(said, expected.map(|(name, text)| (name, text.into())));
     }
 }

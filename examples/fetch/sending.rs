@@ -7,7 +7,7 @@ use std::path::Path;
 
 use whippet::{Body, Multipart, Part};
 
-use super::cli::sent::{Fields, Sent};
+use super::cli::Args;
 use super::contents::Contents;
 use super::fields::{Content, Datum, Field, Given};
 use super::source::STDIN_NAME;
@@ -31,19 +31,18 @@ impl Stdin {
 /// What jobs carry that carry nothing of their own, or what is wrong with it. `is_single`: there
 /// is one job.
 pub(crate) fn contents_of(
-    sent: &Sent,
+    args: &Args,
     is_single: bool,
     stdin: &mut Stdin,
 ) -> Result<Option<Contents>, String> {
-    let Fields { data, form } = &sent.fields;
-    if let Some(path) = &sent.upload_file {
+    if let Some(path) = &args.upload_file {
         return upload_of(path, is_single, stdin).map(Some);
     }
-    if !form.is_empty() {
-        return form_of(form, stdin).map(Some);
+    if !args.form.is_empty() {
+        return form_of(&args.form, stdin).map(Some);
     }
-    if !data.is_empty() {
-        return data_of(data, stdin).map(|body| Some(Contents::Data(body)));
+    if !args.data.is_empty() {
+        return data_of(&args.data, stdin).map(|body| Some(Contents::Data(body)));
     }
     Ok(None)
 }

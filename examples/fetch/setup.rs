@@ -85,7 +85,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let way = match (args.input, args.jobs, args.demo) {
         (Some(path), _, _) => Way::Lines(path, Format::Urls),
         (_, Some(path), _) => Way::Lines(path, Format::Jobs),
-        (_, _, Some(fetches)) => Way::Demo(Demo::start(fetches, &defaults, &mut settings)?),
+        (_, _, Some(fetches)) => Way::Demo(Demo::start(fetches.get(), &defaults, &mut settings)?),
         _ if args.urls.is_empty() => {
             return Err("nothing to fetch: give a URL, --input, --jobs or --demo".to_owned());
         }
@@ -152,8 +152,8 @@ fn settings_of(args: &Args) -> Result<Settings, String> {
     if let Some(Seconds(connect)) = args.connect_timeout {
         settings.timeouts.set(Limit::Connect, (connect != Duration::MAX).then_some(connect));
     }
-    if let Some(Seconds(patience)) = args.sent.expect100_timeout {
-        if !args.sent.expect_continue && args.jobs.is_none() {
+    if let Some(Seconds(patience)) = args.expect100_timeout {
+        if !args.expect_continue && args.jobs.is_none() {
             return Err(
                 "--expect100-timeout: nothing is waited for without --expect-continue".into()
             );
@@ -299,7 +299,7 @@ fn defaults_of(args: &mut Args, is_single: bool, collect: bool) -> Result<Defaul
     {
         headers.push((name, value));
     }
-    let contents = contents_of(&args.sent, is_single, &mut stdin_of(args)?)?;
+    let contents = contents_of(args, is_single, &mut stdin_of(args)?)?;
     let of_user = if args.digest { Auth::Digest } else { Auth::Basic };
     let auth = args.user.take().map(of_user).or(args.bearer.take().map(Auth::Bearer));
     let (digest, proxy_digest) = (args.digest, args.proxy_digest);
@@ -308,7 +308,7 @@ fn defaults_of(args: &mut Args, is_single: bool, collect: bool) -> Result<Defaul
         method,
         headers,
         contents,
-        expect_continue: args.sent.expect_continue,
+        expect_continue: args.expect_continue,
         auth,
         digest,
         proxy_digest,
@@ -339,11 +339,9 @@ const PRIVATE_KEY: &str = "PRIVATE KEY";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
 
     fn plan(words: &str) -> Result<Plan, String> {
-        let words = std::iter::once("fetch").chain(words.split_whitespace());
-        prepare(Args::try_parse_from(words).unwrap())
+        prepare(Args::of(words).unwrap())
     }
 
     #[test]

@@ -38,11 +38,11 @@ impl CookieJar {
     }
 
     /// Writes those that have not expired, as curl and wget read them. The bytes are secrets: keep
-    /// the file to its owner. A cookie with a tab in it, or of a host that begins with a dot, cannot
-    /// be written and is left out. What a server said of SameSite is not in the file, which has no place for it: of a cookie that is
-    /// read from one, [`same_site`](super::Cookie::same_site) is
-    /// [`SameSite::Default`](super::SameSite::Default). That changes nothing about which requests
-    /// carry it.
+    /// the file to its owner. A cookie with a tab in it, or of a host that begins with a dot,
+    /// cannot be written and is left out. What a server said of SameSite is not in the file, which
+    /// has no place for it: of a cookie that is read from one,
+    /// [`same_site`](super::Cookie::same_site) is [`SameSite::Default`](super::SameSite::Default).
+    /// That changes nothing about which requests carry it.
     pub fn to_netscape(&self, now: SystemTime) -> Vec<u8> {
         let mut text = HEAD.to_vec();
         for cookie in self.iter().filter(|cookie| !cookie.is_over(seconds(now)) && fits(cookie)) {
