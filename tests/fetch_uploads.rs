@@ -249,6 +249,63 @@ fn standard_input_is_sent_as_it_comes_and_answered_while_it_does() {
 }
 
 #[test]
+fn another_protocol_goes_between_the_server_and_the_standard_streams() {
+    let (url, connected) = listening();
+    let mut fetch = Running::start(&["-s", "--upgrade", "echo/2", &url]);
+    let mut input = fetch.child.stdin.take().unwrap();
+    let mut output = fetch.stdout();
+    let mut server = connected();
+    let head = server.head();
+    assert!(head.starts_with("GET /in/ HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nUpgrade: echo/2\r\n"), "{head}");
+    assert!(!head.contains("Content-Length") && !head.contains("Transfer-Encoding"), "{head}");
+    // What is typed before the answer waits for it.
+    input.write_all(b"one\n").unwrap();
+    server.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
+    server.say("Upgrade: echo/2\r\n\r\nhello\n");
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "hello\n");
+    assert_eq!(server.bytes(4), b"one\n");
+    for piece in ["two\n", "three\n"] {
+        input.write_all(piece.as_bytes()).unwrap();
+        assert_eq!(server.bytes(piece.len()), piece.as_bytes());
+        server.say(piece);
+        line.clear();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, piece);
+    }
+    // The end of standard input is the end of one half.
+    drop(input);
+    assert_eq!(server.rest(), b"");
+    server.say("good-bye");
+    drop(server);
+    line.clear();
+    output.read_to_string(&mut line).unwrap();
+    assert_eq!((line.as_str(), fetch.end()), ("good-bye", (Some(0), String::new())));
+}
+
+#[test]
+fn the_other_protocol_ends_with_the_server_and_its_refusal_is_an_answer() {
+    for (said, printed) in [
+        ("HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nbye", "bye"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", "no"),
+    ] {
+        let (url, connected) = listening();
+        let mut fetch = Running::start(&["-s", "--upgrade", "echo", &url]);
+        // It stays open.
+        let _input = fetch.child.stdin.take().unwrap();
+        let mut server = connected();
+        server.head();
+        server.say(said);
+        drop(server);
+        let mut line = String::new();
+        fetch.stdout().read_to_string(&mut line).unwrap();
+        assert_eq!((line.as_str(), fetch.end()), (printed, (Some(0), String::new())));
+    }
+}
+
+#[test]
 fn what_standard_input_is_and_how_long_does_not_matter() {
     let scratch = Scratch::new("stdin");
     let long: Vec<u8> = (0_u8..=250).cycle().take(3_000_000).collect();

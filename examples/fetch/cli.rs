@@ -53,6 +53,7 @@ pub(crate) struct Args {
     pub(crate) data: Vec<Datum>,
     pub(crate) form: Vec<Field>,
     pub(crate) upload_file: Option<PathBuf>,
+    pub(crate) upgrade: Option<String>,
     pub(crate) expect_continue: bool,
     pub(crate) expect100_timeout: Option<Seconds>,
 
@@ -236,6 +237,8 @@ mod tests {
             ("--form-string a=b -I u", "--head"),
             ("--data-urlencode c -I u", "--head"),
             ("-T f -I u", "--head"),
+            ("--upgrade a\u{7} u", "--upgrade"),
+            ("--upgrade a --json u", "--json"),
             ("-T f -d c u", "--data"),
             ("-T f -F a=b u", "--form"),
             ("--expect100-timeout soon u", "--expect100-timeout"),

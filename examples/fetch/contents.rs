@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use whippet::Body;
 use whippet::url::Url;
+use whippet::{Body, Error, Request};
 
 /// A body for every job without one.
 #[derive(Clone)]
@@ -22,13 +22,19 @@ pub(crate) enum Contents {
     /// `-T` of what has no length and can be read once: it is sent as it comes. Standard input
     /// has no name.
     Pipe { path: PathBuf, name: Option<String> },
+    /// `--upgrade`: no body, but what is said in another protocol, which standard input gives.
+    Upgrade { protocol: String },
 }
 
 impl Contents {
-    pub(crate) fn body(&self) -> Body {
+    /// The request that carries it.
+    pub(crate) fn put_in(&self, request: Request) -> Result<Request, Error> {
         match self {
-            Self::Data(body) | Self::Form { body, .. } | Self::File { body, .. } => body.clone(),
-            Self::Pipe { .. } => Body::pushed(),
+            Self::Data(body) | Self::Form { body, .. } | Self::File { body, .. } => {
+                Ok(request.body(body.clone()))
+            }
+            Self::Pipe { .. } => Ok(request.body(Body::pushed())),
+            Self::Upgrade { protocol } => request.upgrade(protocol),
         }
     }
 
@@ -37,6 +43,7 @@ impl Contents {
         match self {
             Self::Data(_) | Self::Form { .. } => "POST",
             Self::File { .. } | Self::Pipe { .. } => "PUT",
+            Self::Upgrade { .. } => "GET",
         }
     }
 
@@ -73,14 +80,15 @@ impl Contents {
         match self {
             Self::Data(_) => Some(Cow::Borrowed("application/x-www-form-urlencoded")),
             Self::Form { .. } => Some(self.value("content-type", "multipart/form-data")),
-            Self::File { .. } | Self::Pipe { .. } => None,
+            Self::File { .. } | Self::Pipe { .. } | Self::Upgrade { .. } => None,
         }
     }
 
-    /// Where the body is read from while it is sent, if the program does so itself.
+    /// Where what is sent is read from meanwhile, if the program does so itself.
     pub(crate) fn pipe(&self) -> Option<&Path> {
         match self {
             Self::Pipe { path, .. } => Some(path),
+            Self::Upgrade { .. } => Some(Path::new("-")),
             _ => None,
         }
     }

@@ -222,8 +222,10 @@ impl Spec {
         {
             request = request.header("Content-Type", &*content_type)?;
         }
-        if let Some(body) = self.body.clone().or_else(|| contents.map(Contents::body)) {
+        if let Some(body) = self.body.clone() {
             request = request.body(body);
+        } else if let Some(contents) = contents {
+            request = contents.put_in(request)?;
         }
         self.limited(request, defaults)
     }

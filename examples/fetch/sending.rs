@@ -35,6 +35,12 @@ pub(crate) fn contents_of(
     is_single: bool,
     stdin: &mut Stdin,
 ) -> Result<Option<Contents>, String> {
+    if let Some(protocol) = &args.upgrade {
+        let option = format!("--upgrade {protocol}");
+        return the_one(&option, STDIN_NAME, is_single)
+            .and_then(|()| stdin.take(&option))
+            .map(|()| Some(Contents::Upgrade { protocol: protocol.clone() }));
+    }
     if let Some(path) = &args.upload_file {
         return upload_of(path, is_single, stdin).map(Some);
     }
@@ -63,15 +69,18 @@ fn upload_of(path: &Path, is_single: bool, stdin: &mut Stdin) -> Result<Contents
             return Ok(Contents::File { body: Body::file(path).map_err(explain)?, name });
         }
     }
-    if !is_single {
-        let what = if is_stdin { STDIN_NAME } else { "a pipe" };
-        return Err(format!("{option}: {what} can be sent once; give one URL"));
-    }
+    the_one(&option, if is_stdin { STDIN_NAME } else { "a pipe" }, is_single)?;
     if is_stdin {
         stdin.take(&option)?;
         return Ok(Contents::Pipe { path: "-".into(), name: None });
     }
     Ok(Contents::Pipe { path: path.to_owned(), name: Some(name) })
+}
+
+/// Refuses more than one job for what can be read once.
+fn the_one(option: &str, what: &str, is_single: bool) -> Result<(), String> {
+    let refused = || format!("{option}: {what} can be sent once; give one URL");
+    is_single.then_some(()).ok_or_else(refused)
 }
 
 /// One file alone is read as it is sent.

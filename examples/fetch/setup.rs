@@ -437,6 +437,8 @@ mod tests {
             ("-T . -i list", "--upload-file .: standard input can be sent once"),
             ("-T - --jobs -", "--upload-file -"),
             ("-T - --demo", "--upload-file -"),
+            ("--upgrade a u v", "--upgrade a: standard input can be sent once"),
+            ("--upgrade a -i -", "--upgrade a: standard input"),
             ("-T /dev/zero u v", "--upload-file /dev/zero: a pipe"),
             ("--expect100-timeout 2 u", "--expect-continue"),
             ("--pinnedpubkey /nowhere u", "--pinnedpubkey /nowhere"),

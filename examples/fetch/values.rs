@@ -107,6 +107,12 @@ pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     Rate::per_second(attempts).ok_or_else(|| "not a number of attempts a second".to_owned())
 }
 
+/// A protocol that can be asked for.
+pub(crate) fn protocol(text: &str) -> Result<String, String> {
+    let probe = Request::get(PROBE).and_then(|request| request.upgrade(text));
+    probe.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// A method that a request takes.
 pub(crate) fn method(text: &str) -> Result<String, String> {
     Request::new(text, PROBE).map_err(|error| error.to_string())?;

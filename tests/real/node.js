@@ -1,5 +1,5 @@
 // Sends informational responses and trailers, keeps idle connections for 5 s, and writes down each
-// request with the connection that it came on. Expectations it meets, or refuses with the status
+// request with the connection that it came on. Asked for another protocol, it echoes. Expectations it meets, or refuses with the status
 // that the URL says; with those it writes down how much of the body came before its word, and in
 // all.
 'use strict';
@@ -80,6 +80,16 @@ server.on('checkContinue', (request, response) => {
       response.end(sum);
     });
   }, 50);
+});
+// After a 101, what is heard is said again, up to the end of either side.
+server.on('upgrade', (request, socket, head) => {
+  const { upgrade } = request.headers;
+  const line = { url: request.url, socket: socket.number, protocol: upgrade };
+  fs.writeSync(log, `${JSON.stringify(line)}\n`);
+  socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`);
+  socket.write(head);
+  socket.on('end', () => socket.end('good-bye'));
+  socket.pipe(socket, { end: false });
 });
 server.on('connection', (socket) => {
   socket.number = sockets += 1;

@@ -2,6 +2,8 @@
 connections; LOG is where it writes down the requests."""
 
 import json
+import random
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,6 +93,19 @@ class Cases:
             is_whole = line["body"] == (0 if "refuse" in target else len(body))
             checks.true(f"the body of {target}", is_whole or line["unasked"], line)
 
+    def upgrades(self):
+        """Standard input goes to the server as it is, and comes back; the end of it is heard."""
+        checks = self.checks
+        for length in (0, 1, 3_000_000):
+            said = random.randbytes(length)
+            words = [self.fetch, "-s", "--upgrade", "echo/1", f"{self.base}/echo?{length}"]
+            ran = subprocess.run(words, input=said, capture_output=True, timeout=60)
+            checks.equal("it ended well", (ran.returncode, ran.stderr), (0, b""))
+            checks.equal(f"{length} bytes came back", sha256(ran.stdout), sha256(said + b"good-bye"))
+            (line,) = self.seen()
+            found = (line["url"], line["protocol"])
+            checks.equal("the server was asked", found, (f"/echo?{length}", "echo/1"))
+
     def after(self, seconds):
         """Two requests of one run with a pause between them; the results."""
         return one_by_one(self.fetch, {"url": f"{self.base}/who?{seconds}"}, (0, seconds))
@@ -127,10 +142,11 @@ def main():
     cases.hints()
     cases.trailers()
     cases.expectations()
+    cases.upgrades()
     kept, runs = cases.keeping()
     print(
         f"node: passed, {cases.checks.count} checks against {version_of('node', '--version')}: "
-        f"102 and 103, trailers, expectations, {kept} of {runs} connections used again around the 5 s"
+        f"102 and 103, trailers, expectations, an upgrade, {kept} of {runs} connections used again around the 5 s"
     )
 
 

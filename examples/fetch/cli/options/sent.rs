@@ -72,6 +72,14 @@ pub(super) const SENT: Group = Group {
             |args, given| path(&mut args.upload_file, given),
         )
         .apart(&["data", "data-urlencode", "form", "form-string", "head"]),
+        value(
+            &["upgrade"],
+            "PROTOCOL",
+            "Ask one URL for another protocol; after a 101, standard input goes to the server and what \
+             the server says to standard output, until it ends the connection. -m counts on",
+            |args, given| one(&mut args.upgrade, given, values::protocol),
+        )
+        .apart(&["data", "data-urlencode", "form", "form-string", "upload-file", "head", "json"]),
         flag(
             &["expect-continue"],
             "Ask the server before a body is sent (Expect: 100-continue), and send it after 1 s \
