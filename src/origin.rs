@@ -1,7 +1,7 @@
 //! Plain data. What requests may share: an [`Origin`] shares caps and turns, a [`Route`]
 //! shares connections.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -51,11 +51,12 @@ impl Origin {
     /// `None` where the URL has no host or another scheme.
     pub(crate) fn of(url: &Url) -> Option<Self> {
         let scheme = Scheme::of(url)?;
-        let host = url.host()?;
-        if host == Host::Domain("") {
-            return None;
-        }
-        let (host, literal) = parts_of(&host);
+        let (host, literal) = match url.host()? {
+            Host::Domain("") => return None,
+            // The URL has it as text already.
+            Host::Ipv4(ip) => (url.host_str()?.into(), Some(IpAddr::V4(ip))),
+            host => parts_of(&host),
+        };
         Some(Self::new(scheme, host, literal, url.port().unwrap_or(scheme.default_port())))
     }
 
@@ -82,11 +83,24 @@ impl Origin {
 
     /// The Host field's value (RFC 9112 §3.2): the port only where it is not the scheme's.
     pub(crate) fn authority(&self) -> String {
-        let brackets = matches!(self.literal, Some(IpAddr::V6(_)));
-        let host = if brackets { format!("[{}]", self.host) } else { self.host.to_string() };
-        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+        let (open, close) = match self.literal {
+            Some(IpAddr::V6(_)) => ("[", "]"),
+            _ => ("", ""),
+        };
+        let mut text = String::with_capacity(self.host.len() + BESIDE_HOST_BYTES_MAX);
+        for part in [open, &self.host, close] {
+            text.push_str(part);
+        }
+        if self.port != self.scheme.default_port() {
+            // Writing into a string cannot fail.
+            let _ = write!(text, ":{}", self.port);
+        }
+        text
     }
 }
+
+/// Brackets, a colon, and a port.
+const BESIDE_HOST_BYTES_MAX: usize = 8;
 
 /// A host's text, an IPv6 address without brackets, and the address that it may be.
 fn parts_of<S: AsRef<str>>(host: &Host<S>) -> (Box<str>, Option<IpAddr>) {

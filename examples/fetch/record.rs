@@ -252,6 +252,9 @@ fn write_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
 
 /// Without what could move a terminal's cursor, or begin another line.
 pub(crate) fn push_plain(line: &mut String, text: &str) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return line.push_str(text);
+    }
     line.extend(text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }));
 }
 

@@ -41,6 +41,9 @@ where
 {
     debug_assert!(is_one_word(line.method.as_bytes()), "the method was checked");
     debug_assert!(is_one_word(line.target) && is_one_word(line.host), "the URL was parsed");
+    let given = line.headers.clone().map(|(name, value)| name.len() + value.len() + 4);
+    let named = line.base.len() + line.target.len() + line.host.len();
+    out.reserve(named + given.sum::<usize>() + DEFAULTS_BYTES);
     out.extend_from_slice(line.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(line.base);
@@ -110,6 +113,8 @@ fn is_one_word(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| byte > b' ' && byte != 0x7f)
 }
 
+/// About what the rest of a head takes: the request line's words and all defaults.
+const DEFAULTS_BYTES: usize = 192;
 const ACCEPT: &[u8] = b"Accept: */*\r\n";
 const USER_AGENT: &str = concat!("User-Agent: whippet/", env!("CARGO_PKG_VERSION"), "\r\n");
 
