@@ -209,9 +209,9 @@ fn what_keeps_the_head_from_coming_is_told_by_every_call() {
 
 #[test]
 fn limits_count_for_the_server_and_not_for_the_caller() {
-    let more = Latch::new();
+    let (first, second) = (Latch::new(), Latch::new());
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n";
-    let script = Reply::new().send(head).send("hello ").wait(&more).send("world");
+    let script = Reply::new().send(head).wait(&first).send("hello ").wait(&second).send("world");
     let origin = Origin::plain(move |seen| match seen.target.as_str() {
         "/" => script.clone(),
         _ => Reply::new().send(head).send("hello").silence(),
@@ -222,14 +222,14 @@ fn limits_count_for_the_server_and_not_for_the_caller() {
     let mut client = Client::with_reactor(control.reactor(settings));
     let mut stream = client.stream(origin.url("/")).unwrap();
     stream.head().unwrap();
-    control.skip(Duration::from_secs(60));
-    let mut hello = [0; 6];
-    stream.read_exact(&mut hello).unwrap();
-    control.skip(Duration::from_secs(60));
-    more.release();
-    let mut world = String::new();
-    stream.read_to_string(&mut world).unwrap();
-    assert_eq!((&hello, world.as_str()), (b"hello ", "world"));
+    // The server goes on only when it is waited for, after the limit was looked at.
+    for (latch, said) in [(&first, "hello "), (&second, "world")] {
+        control.skip(Duration::from_secs(60));
+        control.with(|whims| whims.at_sleep = Some(latch.clone()));
+        let mut heard = vec![0; said.len()];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, said.as_bytes());
+    }
     drop(stream);
     let short = Request::get(origin.url("/silent")).unwrap();
     let mut stream = client.stream(short.limit(Limit::Stall, Duration::from_secs(2))).unwrap();
@@ -368,15 +368,16 @@ fn a_refusal_before_the_bodys_end_ends_the_writing_and_is_the_answer() {
 #[test]
 fn what_comes_while_a_write_waits_is_kept_and_the_rest_stays_with_the_server() {
     const UPLOAD_BYTES: usize = 16 * MIB;
-    let has_sent_all = Latch::new();
-    let sent = has_sent_all.clone();
+    let (body, has_sent_all) = (pattern(LONG_BYTES), Latch::new());
+    let (said, sent) = (body.clone(), has_sent_all.clone());
     let (url, serving) = server(move |mut stream| {
         read_head(&mut stream);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG_BYTES}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&said[..64 << 10]).unwrap();
         let mut speaking = stream.try_clone().unwrap();
         let speaker = thread::spawn(move || {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG_BYTES}\r\n\r\n");
-            speaking.write_all(head.as_bytes()).unwrap();
-            speaking.write_all(&pattern(LONG_BYTES)).unwrap();
+            speaking.write_all(&said[64 << 10..]).unwrap();
             sent.release();
         });
         let mut heard = vec![0; UPLOAD_BYTES];
@@ -385,15 +386,15 @@ fn what_comes_while_a_write_waits_is_kept_and_the_rest_stays_with_the_server() {
         heard
     });
     let mut client = client();
-    let body = Body::pushed().with_length(UPLOAD_BYTES as u64);
-    let mut stream = client.stream(pushing(&url, body)).unwrap();
+    let pushed = Body::pushed().with_length(UPLOAD_BYTES as u64);
+    let mut stream = client.stream(pushing(&url, pushed)).unwrap();
+    assert_eq!(stream.head().unwrap().status(), 200, "before anything was pushed");
     stream.write_all(&pattern(UPLOAD_BYTES)).unwrap();
     stream.flush().unwrap();
     assert!(!has_sent_all.is_released(), "it can have sent what the system holds");
-    assert_eq!(stream.head().unwrap().status(), 200);
-    let mut body = Vec::new();
-    stream.read_to_end(&mut body).unwrap();
-    assert!(body == pattern(LONG_BYTES));
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    assert!(heard == body);
     assert!(serving.join().unwrap() == pattern(UPLOAD_BYTES));
 }
 
@@ -568,6 +569,24 @@ fn dropping_a_stream_cancels_it_and_nothing_else() {
     assert_ne!(of("/after"), of("/endless"));
     assert_eq!(of("/never"), None);
     assert_eq!((client.reactor().pending(), client.reactor().in_flight()), (0, 0));
+}
+
+#[test]
+fn a_poll_that_fails_ends_the_stream_and_what_was_submitted() {
+    let origin = Origin::plain(|_| Reply::new().silence());
+    let control = Control::default();
+    let mut client = Client::with_reactor(control.reactor(settings()));
+    client.submit(Request::get(origin.url("/other")).unwrap()).unwrap();
+    let mut stream = client.stream(pushing(&origin.url("/"), Body::pushed())).unwrap();
+    stream.write_all(b"hello").unwrap();
+    control.with(|whims| whims.poll_fails = true);
+    assert_eq!(stream.head().unwrap_err().kind(), Kind::Io);
+    assert_eq!(held(&stream.write(b"x").unwrap_err()).kind(), Kind::Io);
+    drop(stream);
+    assert_eq!(client.reactor().pending(), 0);
+    assert_eq!(client.next_completed().unwrap().result.unwrap_err().kind(), Kind::Io);
+    control.with(|whims| whims.poll_fails = false);
+    assert!(client.next_completed().is_none());
 }
 
 #[test]
