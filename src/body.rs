@@ -117,8 +117,9 @@ impl Body {
     }
 
     /// What the caller gives with [`Reactor::send_body`](crate::Reactor::send_body), as
-    /// [`Event::Writable`](crate::Event::Writable) asks for it: chunked, unless
-    /// [`Self::with_length`] says how long it is. A [`Client`](crate::Client) refuses it.
+    /// [`Event::Writable`](crate::Event::Writable) asks for it, or what is written to a
+    /// [`Stream`](crate::Stream): chunked, unless [`Self::with_length`] says how long it is. Of a
+    /// [`Client`](crate::Client)'s calls [`stream`](crate::Client::stream) alone takes it.
     pub fn pushed() -> Self {
         Self(Payload::Streamed { length: None, source: Source::Pushed { replays: false } })
     }
@@ -136,7 +137,8 @@ impl Body {
     }
 
     /// Whether the caller can give a pushed body again: then an `Event::Writable` of a further
-    /// attempt asks for it from byte 0 on. Nothing is changed where the body is not pushed.
+    /// attempt asks for it from byte 0 on. Nothing is changed where the body is not pushed, or is
+    /// written to a [`Stream`](crate::Stream), which takes it once.
     #[must_use]
     pub fn replayable(mut self, replayable: bool) -> Self {
         if let Payload::Streamed { source: Source::Pushed { replays }, .. } = &mut self.0 {
@@ -192,6 +194,17 @@ impl Payload {
                 Source::Pieces(_) => true,
                 Source::Reader(_) => false,
             },
+        }
+    }
+
+    pub(crate) fn is_pushed(&self) -> bool {
+        matches!(self, Self::Streamed { source: Source::Pushed { .. }, .. })
+    }
+
+    /// Whoever pushes it cannot give it again.
+    pub(crate) fn push_once(&mut self) {
+        if let Self::Streamed { source: Source::Pushed { replays }, .. } = self {
+            *replays = false;
         }
     }
 

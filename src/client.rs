@@ -1,7 +1,10 @@
 //! The top: a session for those who want answers rather than events.
 //!
-//! In go requests; out come whole responses, one, in order, or as they complete. Everything is
-//! done on the caller's thread, inside these calls, by one [`Reactor`].
+//! In go requests; out come whole responses, one, in order, or as they complete, and by
+//! [`stream`] one that is read, and whose request is written, piece by piece. Everything is done on
+//! the caller's thread, inside these calls, by one [`Reactor`].
+
+pub(crate) mod stream;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,11 +26,10 @@ use crate::settings::Settings;
 /// Every outcome is a value. A status of 404 is an answer; a refused connection is an [`Error`];
 /// neither ever touches another fetch.
 ///
-/// Every response is whole, and in memory, before it is given: at most
-/// [`body_bytes_max`](Settings::body_bytes_max) of a body. What needs events is for a [`Reactor`]
-/// alone: responses that are taken piece by piece, [pushed bodies](Body::pushed), and
-/// [upgrades](Request::upgrade). Bodies that are [read](Body::reader) as they are sent are taken
-/// here, too.
+/// Responses are whole, and in memory, before they are given: at most
+/// [`body_bytes_max`](Settings::body_bytes_max) of a body. [`Self::stream`] is for all others: for
+/// responses that are read piece by piece, [pushed bodies](Body::pushed), and
+/// [upgrades](Request::upgrade).
 ///
 /// ```no_run
 /// use whippet::Client;
@@ -198,7 +200,7 @@ impl<N: Net> Client<N> {
         self.fetch(request)
     }
 
-    /// Any request.
+    /// Any request, but one whose body is [pushed](Body::pushed): [`Self::stream`] takes that.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -356,23 +358,10 @@ impl<N: Net> Client<N> {
 
     fn next_end_of_this_turn(&mut self) -> Option<End> {
         while let Some(event) = self.reactor.next_event() {
-            match event {
-                Event::Done { id, tag, response, .. } => {
-                    let whole = || Error::new(Kind::Io, Phase::Body, "the response was lost");
-                    let result = response.ok_or_else(whole);
-                    return Some(End { id, tag, result, partial: None });
-                }
-                Event::Failed { id, tag, error, partial, .. } => {
-                    return Some(End { id, tag, result: Err(error), partial });
-                }
-                Event::Writable { id, tag, .. } => {
-                    self.reactor.cancel(id);
-                    let what = "a client has nobody who pushes a body";
-                    let error = Error::new(Kind::InvalidRequest, Phase::Send, what);
-                    return Some(End { id, tag, result: Err(error), partial: None });
-                }
-                // Collected requests have no other events.
-                _ => {}
+            if let Some(end) = End::of(event) {
+                // One whose body nobody pushes has not ended by itself.
+                self.reactor.cancel(end.id);
+                return Some(end);
             }
         }
         None
@@ -429,6 +418,26 @@ struct End {
 }
 
 impl End {
+    /// Of a collected request.
+    fn of(event: Event<'_>) -> Option<Self> {
+        match event {
+            Event::Done { id, tag, response, .. } => {
+                let whole = || Error::new(Kind::Io, Phase::Body, "the response was lost");
+                Some(Self { id, tag, result: response.ok_or_else(whole), partial: None })
+            }
+            Event::Failed { id, tag, error, partial, .. } => {
+                Some(Self { id, tag, result: Err(error), partial })
+            }
+            Event::Writable { id, tag, .. } => {
+                let what = "nobody pushes the body: `Client::stream` has a place for it";
+                let error = Error::new(Kind::InvalidRequest, Phase::Send, what);
+                Some(Self { id, tag, result: Err(error), partial: None })
+            }
+            // There are no others.
+            _ => None,
+        }
+    }
+
     fn at(self, index: usize) -> Completed {
         Completed { index, tag: self.tag, result: self.result, partial: self.partial }
     }

@@ -204,6 +204,31 @@ impl fmt::Debug for Error {
     }
 }
 
+/// An [`io::Error`] that holds it: `get_ref` and `downcast_ref` of the standard library give it
+/// back. Never one of those kinds, as `Interrupted`, after which callers try again.
+///
+/// ```
+/// use std::io;
+/// use whippet::{Error, Kind, Request};
+///
+/// let error = io::Error::from(Request::get("htp://example.com/").unwrap_err());
+/// let held = error.get_ref().and_then(|held| held.downcast_ref::<Error>());
+/// assert_eq!(held.map(Error::kind), Some(Kind::InvalidUrl));
+/// ```
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            Kind::InvalidUrl | Kind::InvalidRequest => io::ErrorKind::InvalidInput,
+            Kind::Denied => io::ErrorKind::PermissionDenied,
+            Kind::Timeout => io::ErrorKind::TimedOut,
+            Kind::Closed => io::ErrorKind::UnexpectedEof,
+            Kind::Malformed | Kind::Decode => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))

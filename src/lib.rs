@@ -55,8 +55,8 @@
 //! ([`get`](Client::get)), many in order with errors in their places
 //! ([`gather`](Client::gather)), as they complete from an iterator that may be endless
 //! ([`as_completed`](Client::as_completed)), or while new URLs are found
-//! ([`submit`](Client::submit), [`next_completed`](Client::next_completed)). Bodies that are taken
-//! or given piece by piece, and upgrades, need events: they are the reactor's alone.
+//! ([`submit`](Client::submit), [`next_completed`](Client::next_completed)). And one that is not
+//! whole: what [`stream`](Client::stream) gives is read and written piece by piece, and upgraded.
 //!
 //! # Three nouns
 //!
@@ -114,6 +114,7 @@ mod wire;
 
 pub use body::Body;
 pub use body::multipart::{Multipart, Part};
+pub use client::stream::Stream;
 pub use client::{AsCompleted, Client, Completed};
 pub use close::CloseReason;
 pub use coding::Coding;

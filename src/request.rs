@@ -524,6 +524,19 @@ impl Request {
         self
     }
 
+    /// The same, its body given once where the caller pushes it.
+    pub(crate) fn pushed_once(mut self) -> Self {
+        if self.is_pushed() && self.parts.body.is_replayable() {
+            self.change().body.push_once();
+        }
+        self
+    }
+
+    /// Whether the caller pushes its body.
+    pub(crate) fn is_pushed(&self) -> bool {
+        self.parts.body.is_pushed()
+    }
+
     /// The parts to be changed: a copy where clones share them, and to be encoded anew.
     fn change(&mut self) -> &mut Parts {
         let parts = Arc::make_mut(&mut self.parts);

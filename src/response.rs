@@ -147,6 +147,11 @@ impl<'a> Headers<'a> {
     pub(crate) fn new(bytes: &'a [u8], fields: &'a [Field]) -> Self {
         Self { bytes, fields: fields.iter() }
     }
+
+    /// Those not taken yet, to be kept.
+    pub(crate) fn to_trailers(&self) -> Trailers {
+        Trailers { bytes: self.bytes.to_vec(), fields: self.fields.as_slice().to_vec() }
+    }
 }
 
 impl<'a> Iterator for Headers<'a> {
@@ -257,6 +262,20 @@ pub(crate) struct Trailers {
 }
 
 impl Response {
+    /// One of which the head alone is there, to `request`.
+    pub(crate) fn of_head(head: Head<'_>, request: Request, hops: Vec<Hop>) -> Self {
+        Self(Box::new(Collected {
+            bytes: head.bytes.into(),
+            fields: head.fields.into(),
+            line: head.line,
+            body: Vec::new(),
+            trailers: Trailers::default(),
+            request,
+            hops,
+            stats: Stats::default(),
+        }))
+    }
+
     /// Status line and headers.
     pub fn head(&self) -> Head<'_> {
         Head { bytes: &self.0.bytes, fields: &self.0.fields, line: self.0.line }

@@ -94,6 +94,19 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// Which fetch it happened to.
+    pub(crate) fn id(&self) -> FetchId {
+        match self {
+            Self::Head { id, .. }
+            | Self::Body { id, .. }
+            | Self::Writable { id, .. }
+            | Self::Done { id, .. }
+            | Self::Failed { id, .. } => *id,
+        }
+    }
+}
+
 /// What the last event of a fetch lends, once the fetch is no more.
 #[derive(Default)]
 pub(super) struct Told {

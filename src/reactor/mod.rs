@@ -60,6 +60,7 @@ use self::pool::{PaceKey, Pool, RoomKey};
 use self::reading::{Focus, READ_BYTES_MAX, TLS_READ_BYTES_MAX};
 use self::resolver::{Resolver, ResolverSettings};
 pub use self::uploading::BodyRefused;
+pub(crate) use self::uploading::Unsent;
 #[cfg(fuzzing)]
 pub(crate) use self::{attempt::redirected, exchange::encoded};
 use crate::error::{Error, Kind, Limit, Phase};
@@ -498,6 +499,11 @@ impl<N: Net> Reactor<N> {
     /// length. Idle connections hold none.
     pub fn buffers(&self) -> usize {
         self.buffers.lent()
+    }
+
+    /// What is known of a fetch whose end was not told yet.
+    pub(crate) fn fetch(&self, id: FetchId) -> Option<&Fetch> {
+        self.fetches.get(id.key()?)
     }
 
     /// The settings it was made with.

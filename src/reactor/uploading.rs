@@ -178,6 +178,19 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
+    /// What has become of the bytes that a fetch's connection was given.
+    pub(crate) fn unsent(&self, id: FetchId) -> Unsent {
+        let exchange = match self.fetch(id).map(|fetch| &fetch.stage) {
+            Some(Stage::Running(exchange)) => self.connection_of(*exchange),
+            _ => None,
+        };
+        match exchange {
+            Some((_, connection)) if connection.write_error.is_some() => Unsent::Lost,
+            Some((_, connection)) if !connection.is_flushed() => Unsent::Waits,
+            _ => Unsent::Nothing,
+        }
+    }
+
     /// The fetch, and its exchange that takes a pushed body now; `None`: it does not yet.
     fn pushed(&self, id: FetchId) -> Result<Option<(FetchKey, ExchangeKey)>, BodyRefused> {
         let key = id.key().ok_or(BodyRefused::Gone)?;
@@ -559,6 +572,17 @@ fn takes_more<S>(connection: &Connection<S>) -> bool {
 fn ended_early(left: u64) -> Arc<io::Error> {
     let what = format!("it ended {left} bytes before its announced length");
     Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, what))
+}
+
+/// What has become of bytes that a connection was given to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unsent {
+    /// All were sent.
+    Nothing,
+    /// Some wait until the socket takes more.
+    Waits,
+    /// The connection takes nothing any more: what the server said before is there to be read.
+    Lost,
 }
 
 /// Why a piece of a pushed body, or its end, was not taken.

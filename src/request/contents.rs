@@ -83,11 +83,12 @@ impl Request {
     /// [`Reactor::send_body`](crate::Reactor::send_body) as
     /// [`Event::Writable`](crate::Event::Writable) asks for it, up to
     /// [`Reactor::finish_body`](crate::Reactor::finish_body). It is done when the server ends the
-    /// connection; [`Reactor::cancel`](crate::Reactor::cancel) ends it from here.
+    /// connection; [`Reactor::cancel`](crate::Reactor::cancel) ends it from here. Of a
+    /// [`Client`](crate::Client), [`stream`](crate::Client::stream) gives both ways as `Read` and
+    /// `Write`.
     ///
-    /// Limits of the whole fetch go on to count. A request that is
-    /// [collected](Self::collect), as all of a [`Client`](crate::Client)'s are, cannot be upgraded:
-    /// a 101 is an error there.
+    /// Limits of the whole fetch go on to count. A request that is [collected](Self::collect), as
+    /// those of a client's other calls are, cannot be upgraded: a 101 is an error there.
     ///
     /// The example `websocket` speaks WebSocket this way.
     ///

@@ -18,7 +18,7 @@ use whippet::{
     Error, Event, FetchId, Limit, Reactor, Request, Response, Roots, Settings, Stats, TlsSettings,
 };
 
-use super::support::{DnsServer, ca_der};
+use super::support::{DnsServer, Latch, ca_der};
 
 /// How one fetch ended. A streamed response is put together as a collected one would be.
 #[derive(Debug)]
@@ -190,6 +190,9 @@ pub(crate) struct Whims {
     /// What the clock says for as long as it stands still.
     pub(crate) frozen: Option<Duration>,
     pub(crate) was_moved: bool,
+    pub(crate) poll_fails: bool,
+    /// Released when a poll would sleep.
+    pub(crate) at_sleep: Option<Latch>,
     pub(crate) files: ResolverFiles,
     /// Asked of the system in place of any name.
     pub(crate) system_name: Option<String>,
@@ -318,9 +321,17 @@ impl Net for World {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
         let mut whims = self.whims.borrow_mut();
+        if whims.poll_fails {
+            return Err(io::Error::other("no poll"));
+        }
         // A sleep that was measured before the clock was moved is over.
         let is_over = std::mem::take(&mut whims.was_moved) || !whims.again.is_empty();
         let timeout = if is_over { Some(Duration::ZERO) } else { timeout };
+        if timeout != Some(Duration::ZERO)
+            && let Some(latch) = whims.at_sleep.take()
+        {
+            latch.release();
+        }
         ready.append(&mut whims.again);
         drop(whims);
         self.net.wait(timeout, ready)
