@@ -109,6 +109,28 @@ pub(crate) fn check_trailer<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a [u8]
     check_header(name, value)
 }
 
+/// One or more protocols to ask for, by which a server may go on (RFC 9110 §7.8): names, each with
+/// a version or without.
+pub(crate) fn check_protocols(list: &[u8]) -> Result<(), Refused> {
+    let is_word = |word: &[u8]| !word.is_empty() && word.iter().all(|&byte| is_token(byte));
+    let mut protocols = list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let is_list = protocols.all(|protocol| protocol.splitn(2, |&byte| byte == b'/').all(is_word));
+    let wrong = Refused::Value { name: "Upgrade", allowed: "a name, or NAME/VERSION" };
+    is_list.then_some(()).ok_or(wrong)
+}
+
+/// Whether all protocols that a 101 names, one at least, are among those that were asked for
+/// (RFC 9110 §7.8). Names are compared without case.
+pub(crate) fn is_asked_for<'a>(asked: &[u8], named: impl Iterator<Item = &'a [u8]>) -> bool {
+    let elements = |list: &'a [u8]| list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let is_asked = |protocol: &[u8]| {
+        let mut asked = asked.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        asked.any(|asked| asked.eq_ignore_ascii_case(protocol))
+    };
+    let mut named = named.flat_map(elements).peekable();
+    named.peek().is_some() && named.all(is_asked)
+}
+
 /// Whether a value of this name authenticates somebody: it is never printed unasked.
 pub(crate) fn is_secret(name: &[u8]) -> bool {
     SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
@@ -141,12 +163,14 @@ fn check_reserved(name: &[u8], value: &[u8]) -> Result<(), Refused> {
         4 if is("host") => {
             Err(Refused::Ours { name: "Host", because: "it is written from the URL" })
         }
-        6 if is("expect") => {
-            Err(Refused::Ours { name: "Expect", because: "Request::expect_continue asks for it" })
-        }
-        7 if is("upgrade") => {
-            Err(Refused::Ours { name: "Upgrade", because: "Request::upgrade asks for it" })
-        }
+        6 if is("expect") => Err(Refused::Ours {
+            name: "Expect",
+            because: "it is sent where `expect_continue` asks for it",
+        }),
+        7 if is("upgrade") => Err(Refused::Ours {
+            name: "Upgrade",
+            because: "it is sent where `upgrade` asks for it",
+        }),
         10 if is("connection") && !among(&["close", "keep-alive"]) => {
             // RFC 9110 §7.6.1: other options name fields of this one hop, and those are ours.
             Err(Refused::Value { name: "Connection", allowed: "close or keep-alive" })
@@ -156,7 +180,7 @@ fn check_reserved(name: &[u8], value: &[u8]) -> Result<(), Refused> {
         }
         17 if is("transfer-encoding") => Err(Refused::Ours {
             name: "Transfer-Encoding",
-            because: "bodies are sent with their length",
+            because: "it is sent where a body's length is not known",
         }),
         _ => Ok(()),
     }

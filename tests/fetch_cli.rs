@@ -213,6 +213,12 @@ fn a_closed_standard_output_ends_the_run_quietly() {
 
 #[test]
 fn an_interrupt_prints_every_result_that_is_due() {
+    for signal in ["-INT", "-TERM"] {
+        interrupted(signal);
+    }
+}
+
+fn interrupted(signal: &str) {
     let origin = Origin::start();
     let (text_url, silent) = (origin.url("/text"), origin.url("/silent"));
     let mut fetch = Running::start(&["--json", "-i", "-"]);
@@ -222,7 +228,7 @@ fn an_interrupt_prints_every_result_that_is_due() {
     let mut first = String::new();
     lines.read_line(&mut first).unwrap();
     origin.wait_for_requests(3);
-    fetch.interrupt();
+    fetch.signal(signal);
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert!(first.contains("\"status\":200"), "{first}");

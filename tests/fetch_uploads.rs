@@ -286,11 +286,10 @@ fn another_protocol_goes_between_the_server_and_the_standard_streams() {
 }
 
 #[test]
-fn the_other_protocol_ends_with_the_server_and_its_refusal_is_an_answer() {
-    for (said, printed) in [
-        ("HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nbye", "bye"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", "no"),
-    ] {
+fn the_other_protocol_ends_with_the_server_and_its_refusal_is_a_failure() {
+    let switches = "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nbye";
+    let refuses = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno";
+    for (said, printed, status) in [(switches, "bye", 0), (refuses, "", 1)] {
         let (url, connected) = listening();
         let mut fetch = Running::start(&["-s", "--upgrade", "echo", &url]);
         // It stays open.
@@ -301,7 +300,12 @@ fn the_other_protocol_ends_with_the_server_and_its_refusal_is_an_answer() {
         drop(server);
         let mut line = String::new();
         fetch.stdout().read_to_string(&mut line).unwrap();
-        assert_eq!((line.as_str(), fetch.end()), (printed, (Some(0), String::new())));
+        let (ended, why) = fetch.end();
+        assert_eq!((line.as_str(), ended), (printed, Some(status)));
+        assert_eq!(
+            why,
+            if status == 0 { String::new() } else { format!("fetch: {url}: 200 OK\n") }
+        );
     }
 }
 

@@ -258,10 +258,44 @@ fn a_101_that_cannot_be_used_is_an_error() {
     let (url, server) = echo();
     let mut client = Client::new().unwrap();
     let request = Request::get(url).unwrap().upgrade("echo").unwrap();
-    assert_eq!(client.fetch(request).unwrap_err().kind(), Kind::Malformed);
+    assert_eq!(client.fetch(request).unwrap_err().kind(), Kind::InvalidRequest);
     let _ = server.join();
     let (url, server) = echo();
     assert_eq!(client.get(&url).unwrap_err().kind(), Kind::Malformed);
     let _ = server.join();
-    assert!(Request::get("http://a.example/").unwrap().upgrade("a\r\nb").is_err());
+}
+
+#[test]
+fn a_server_changes_to_what_was_asked_for_and_to_nothing_else() {
+    for (asked, named, is_it) in [
+        ("echo", "Upgrade: ECHO\r\n", true),
+        ("echo/2, echo", "Upgrade: echo\r\n", true),
+        ("tls/1.2, echo", "Upgrade: tls/1.2, echo\r\n", true),
+        ("tls/1.2, echo", "Upgrade: tls/1.2\r\nupgrade: echo\r\n", true),
+        ("echo", "Upgrade: echo/2\r\n", false),
+        ("echo", "Upgrade: other\r\n", false),
+        ("echo", "Upgrade: echo, other\r\n", false),
+        ("echo", "Upgrade:\r\n", false),
+        ("echo", "", false),
+    ] {
+        let says = format!("HTTP/1.1 101 S\r\nConnection: Upgrade\r\n{named}\r\nhello");
+        let origin = Origin::plain(move |_| Reply::new().send(says.clone()).close());
+        let request = Request::get(origin.url("/")).unwrap().upgrade(asked).unwrap();
+        let ended = driving::run(&mut reactor(), request);
+        match ended.result {
+            Ok(_) => assert!(is_it, "{asked}: {named}"),
+            Err(error) => assert!(!is_it && error.kind() == Kind::Malformed, "{asked}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_has_a_name() {
+    let ask = |protocol| Request::get("http://a.example/").unwrap().upgrade(protocol);
+    for protocol in ["echo", " echo ", "echo/2.0", "h2c,echo/1 , a"] {
+        assert!(ask(protocol).is_ok(), "{protocol}");
+    }
+    for protocol in ["", " ", "a\r\nb", "a b", "a/", "/1", "a,,b", "a/1/2", "\u{e9}"] {
+        assert!(ask(protocol).is_err(), "{protocol}");
+    }
 }

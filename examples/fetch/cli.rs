@@ -10,7 +10,7 @@ mod line;
 mod option;
 mod options;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -117,9 +117,14 @@ impl Args {
                 return Err(ExitCode::from(USAGE_EXIT));
             }
         };
-        // Help into a closed pipe is no failure.
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        Err(ExitCode::SUCCESS)
+        match std::io::stdout().write_all(text.as_bytes()) {
+            // Into a closed pipe it is no failure.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                eprintln!("fetch: standard output: {error}");
+                Err(ExitCode::FAILURE)
+            }
+            _ => Err(ExitCode::SUCCESS),
+        }
     }
 
     /// The value, which has a default.
@@ -173,7 +178,7 @@ mod tests {
             assert!(args.silent && args.fail && args.urls == ["u"], "{words}");
             assert_eq!(args.max_time, Some(Seconds(Duration::from_secs(5))), "{words}");
         }
-        assert_eq!(Args::of("-i - --report=").unwrap().input.unwrap().as_os_str(), "-");
+        assert_eq!(Args::of("-i -").unwrap().input.unwrap().as_os_str(), "-");
         assert_eq!(Args::of("-- -c").unwrap().urls, ["-c"]);
         assert_eq!(Args::of("-h").err().unwrap(), "Help");
         assert_eq!(Args::of("-sV --nope").err().unwrap(), "Version");
@@ -207,6 +212,9 @@ mod tests {
             ("-m x u", "--max-time"),
             ("-m -1 u", "-1"),
             ("-c 0 u", "--concurrency"),
+            ("-o f -I u", "--head"),
+            ("-o= u", "--output"),
+            ("--upgrade a/ u", "--upgrade"),
             ("-c u", "--concurrency"),
             ("-c 1 -c 2 u", "--concurrency"),
             ("--json=1 u", "--json"),
@@ -262,6 +270,7 @@ mod tests {
             "-F canary u",
             "-F a=canary;type=canary u",
             "--form-string canary u",
+            "--resolve http://me:canary@h u",
         ] {
             let line = Args::of(words).err().unwrap();
             assert!(line.contains("--") && !line.contains("canary"), "{words}: {line}");

@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::record::{Answer, Ended, push_plain, write_headers};
 use super::report::Report;
 use super::setup::Print;
-use super::summary::Summary;
+use super::summary::{Summary, Wanted};
 use super::values::shown;
 
 /// Everything that results go through.
@@ -33,7 +33,7 @@ pub(crate) struct Desk {
     pub(crate) report: Option<Box<Report>>,
     pub(crate) files: Option<Files>,
     pub(crate) print: Print,
-    pub(crate) fail: bool,
+    pub(crate) wanted: Wanted,
     /// Where lines come from.
     pub(crate) source_name: String,
     /// The turn's clock.
@@ -170,7 +170,7 @@ impl Desk {
         if let Some(part) = &mut slot.part {
             part.write(chunk)?;
         }
-        let wanted = !slot.answer.as_ref().is_some_and(|a| self.fail && a.status >= 400);
+        let wanted = !slot.answer.as_ref().is_some_and(|a| self.wanted.refuses(a.status));
         if self.print == Print::Body && wanted {
             self.output.push(chunk, self.now);
         }
@@ -280,17 +280,17 @@ impl Desk {
     }
 
     fn answer_of(&self, head: &Head<'_>, url: &Url, redirects: &[Hop]) -> Answer {
-        // A line shows the status alone; the reason is for a single fetch that -f fails.
+        // A line shows the status alone; the reason is for a single fetch whose status fails it.
         let is_shown = match self.print {
             Print::Json { .. } | Print::Head => true,
-            Print::Body | Print::Nothing => self.fail,
+            Print::Body | Print::Nothing => self.wanted != Wanted::Anything,
             Print::Lines => false,
         };
         if is_shown { Answer::of(head, url, redirects) } else { Answer::status_of(head) }
     }
 
     fn wants_body_of(&self, answer: &Answer) -> bool {
-        !(self.fail && answer.status >= 400)
+        !self.wanted.refuses(answer.status)
     }
 }
 

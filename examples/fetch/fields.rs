@@ -231,7 +231,7 @@ const TYPES: [(&str, &str); 10] = [
 ];
 const NESTED: &str = "what begins with ( would be a form inside of a form, which is not supported; \
                       --form-string takes it as text";
-const SEVERAL: &str = "one file a --form: give it again for the next; a name with a comma stands in \
+const SEVERAL: &str = "only one file stands in each: give another for the next; a name with a comma stands in \
                        quotation marks";
 const UNKNOWN: &str = "behind a ; only type= and filename= are known; what holds a ; stands in \
                        quotation marks, or is given with --form-string";

@@ -20,6 +20,7 @@ use super::jobs::{Auth, Defaults};
 use super::sending::{Stdin, contents_of};
 use super::sockets::{demanding, sockets_of};
 use super::source::Format;
+use super::summary::Wanted;
 use super::values::{Cookie, ProxyChoice, Seconds, Secret};
 
 /// What a run is made of.
@@ -34,7 +35,7 @@ pub(crate) struct Plan {
     pub(crate) files: Option<Files>,
     pub(crate) report: Option<PathBuf>,
     pub(crate) ordered: bool,
-    pub(crate) fail: bool,
+    pub(crate) wanted: Wanted,
     pub(crate) silent: bool,
     pub(crate) verbose: bool,
 }
@@ -72,6 +73,8 @@ pub(crate) enum Print {
 /// The plan of this command line, or what is wrong with it.
 pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
     let is_single = args.urls.len() == 1;
+    // Where the body of one URL goes by itself.
+    args.output.take_if(|path| is_single && path.as_os_str() == "-");
     let print = print_of(&args, is_single);
     let files = files_of(&args, is_single)?;
     let mut settings = settings_of(&args)?;
@@ -91,7 +94,12 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         }
         _ => Way::Urls(args.urls),
     };
-    let (ordered, fail) = (args.ordered, args.fail || args.resume);
+    let wanted = match (&args.upgrade, args.fail || args.resume) {
+        (Some(_), _) => Wanted::Switch,
+        (None, true) => Wanted::Success,
+        (None, false) => Wanted::Anything,
+    };
+    let ordered = args.ordered;
     let (silent, verbose, report) = (args.silent, args.verbose, args.report);
     Ok(Plan {
         settings,
@@ -103,7 +111,7 @@ pub(crate) fn prepare(mut args: Args) -> Result<Plan, String> {
         files,
         report,
         ordered,
-        fail,
+        wanted,
         silent,
         verbose,
     })
@@ -350,6 +358,7 @@ mod tests {
             ("u", Print::Body),
             ("-I u", Print::Head),
             ("-o f u", Print::Nothing),
+            ("-o - u", Print::Body),
             ("--no-body u", Print::Lines),
             ("u v", Print::Lines),
             ("-I u v", Print::Lines),
@@ -418,6 +427,7 @@ mod tests {
         for (words, named) in [
             ("", "nothing to fetch"),
             ("-o one u v", "-o one"),
+            ("-o - u v", "-o -"),
             ("-o one -i list", "-o one"),
             ("-o {x} u", "{x}"),
             ("--cacert /nowhere u", "--cacert /nowhere"),

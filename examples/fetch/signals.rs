@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
 
 use super::INTERRUPT_EXIT;
 
-/// The first SIGINT sets a flag and wakes the poll; the second ends the process where it stands.
+/// The first SIGINT or SIGTERM sets a flag and wakes the poll; the second ends the process where it
+/// stands.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
     received: Arc<AtomicBool>,
@@ -21,11 +24,13 @@ impl Interrupt {
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let received = Arc::new(AtomicBool::new(false));
         let status = i32::from(INTERRUPT_EXIT);
-        signal_hook::flag::register_conditional_shutdown(SIGINT, status, Arc::clone(&received))?;
-        signal_hook::flag::register(SIGINT, Arc::clone(&received))?;
         let (ours, handlers) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        signal_hook::low_level::pipe::register(SIGINT, handlers)?;
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(signal, status, Arc::clone(&received))?;
+            flag::register(signal, Arc::clone(&received))?;
+            pipe::register(signal, handlers.try_clone()?)?;
+        }
         let mut pipe = mio::net::UnixStream::from_std(ours);
         registry.register(&mut pipe, token, Interest::READABLE)?;
         Ok(Self { received, pipe })

@@ -9,6 +9,26 @@ use whippet::Stats;
 
 use super::record::{Ended, phases};
 
+/// What a status is to be, or the fetch has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    Anything,
+    /// Below 400.
+    Success,
+    /// 101: another protocol.
+    Switch,
+}
+
+impl Wanted {
+    pub(crate) fn refuses(self, status: u16) -> bool {
+        match self {
+            Self::Anything => false,
+            Self::Success => status >= 400,
+            Self::Switch => status != 101,
+        }
+    }
+}
+
 /// What is counted while fetches end.
 #[derive(Debug)]
 pub(crate) struct Summary {
@@ -19,14 +39,12 @@ pub(crate) struct Summary {
     bytes: u64,
     /// By phase, in the order of [`phases`]; none where nobody asks.
     spans: Vec<(&'static str, Histogram<u64>)>,
-    /// Whether a status of 400 or more is a failure.
-    fail: bool,
+    wanted: Wanted,
 }
 
 impl Summary {
-    /// `fail`: a status of 400 or more is a failure. `timed`: how long everything took is asked
-    /// for.
-    pub(crate) fn new(fail: bool, timed: bool) -> Result<Self, String> {
+    /// `timed`: how long everything took is asked for.
+    pub(crate) fn new(wanted: Wanted, timed: bool) -> Result<Self, String> {
         // Microseconds, two digits exact; they grow with what is counted.
         let mut spans = Vec::new();
         for (name, _) in phases(&Stats::default()).into_iter().filter(|_| timed) {
@@ -39,13 +57,13 @@ impl Summary {
             errors: BTreeMap::new(),
             bytes: 0,
             spans,
-            fail,
+            wanted,
         })
     }
 
     /// One more has ended. Says whether it is a success.
     pub(crate) fn receive(&mut self, ended: &Ended<'_>) -> bool {
-        let succeeded = ended.failure.is_none() && !(self.fail && ended.status() >= 400);
+        let succeeded = ended.failure.is_none() && !self.wanted.refuses(ended.status());
         *(if succeeded { &mut self.succeeded } else { &mut self.failed }) += 1;
         if let Some(failure) = ended.failure {
             *self.errors.entry(failure.kind).or_default() += 1;
@@ -167,7 +185,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_phases_that_took_place() {
-        let mut summary = Summary::new(true, true).unwrap();
+        let mut summary = Summary::new(Wanted::Success, true).unwrap();
         let answer = |status| Answer { status, ..Answer::default() };
         for number in 1..=100 {
             let mut stats = Stats::default();

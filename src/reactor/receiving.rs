@@ -16,9 +16,10 @@ use super::reading::{Focus, Place};
 use super::{Reactor, Step};
 use crate::coding::ContentCoding;
 use crate::error::{Error, Kind, Limit, Phase as ErrorPhase};
+use crate::field;
 use crate::kit::machine::Machine;
 use crate::net::{Net, Readiness};
-use crate::response::{Collected, Field, StatusLine, Trailers};
+use crate::response::{Collected, Field, StatusLine, Trailers, values};
 use crate::wire::http1::body::{self, BodyReader, Piece};
 use crate::wire::http1::head::{self, Head};
 use crate::wire::http1::reuse::{self, CloseReason, Facts};
@@ -126,6 +127,7 @@ impl<N: Net> Reactor<N> {
         rest: Focus,
     ) -> Step {
         self.trace_head(fetch_key, head, whole);
+        let is_switch = head.status == SWITCHED && self.switches(key, fetch_key, whole);
         let Some(exchange) = self.exchanges.get_mut(key) else { return Step::Worked };
         let Some(fetch) = self.fetches.get_mut(fetch_key) else { return Step::Worked };
         let reader = match body::framing(fetch.request.method(), head) {
@@ -145,7 +147,11 @@ impl<N: Net> Reactor<N> {
                 return Step::Worked;
             }
             Ok(reader) => reader,
-            Err(Malformed::SwitchedProtocols) if switches(exchange, fetch, head) => {
+            Err(_) if is_switch && fetch.collects() => {
+                self.fail_exchange(key, uncollectable());
+                return Step::Worked;
+            }
+            Err(_) if is_switch => {
                 exchange.sending.go(Sending::switched());
                 BodyReader::UntilClose
             }
@@ -183,6 +189,19 @@ impl<N: Net> Reactor<N> {
             return Step::Worked;
         }
         self.hand_over_head(key, fetch_key, head, announced, whole)
+    }
+
+    /// Whether a 101 is what the request has asked for, all of which was sent.
+    #[cold]
+    fn switches(&self, key: ExchangeKey, fetch_key: FetchKey, whole: Focus) -> bool {
+        let Some(exchange) = self.exchanges.get(key) else { return false };
+        let Some(fetch) = self.fetches.get(fetch_key) else { return false };
+        let asked = fetch.request.header_value("upgrade");
+        let Some(asked) = asked.filter(|_| fetch.request.parts.choices.upgrade) else {
+            return false;
+        };
+        let named = values(self.heads.fields(), self.bytes(whole), b"upgrade");
+        matches!(exchange.sending, Sending::Done) && field::is_asked_for(asked, named)
     }
 
     /// The head is the answer's: collected, or lent.
@@ -470,10 +489,11 @@ pub(super) fn take_trailers(fetch: &mut Fetch, reader: &BodyReader) {
     }
 }
 
-/// Whether a 101 is what the request has asked for, all of which was sent.
-fn switches(exchange: &Exchange, fetch: &Fetch, head: &Head) -> bool {
-    let is_asked = fetch.request.parts.choices.upgrade && !fetch.collects();
-    head.status == SWITCHED && is_asked && matches!(exchange.sending, Sending::Done)
+/// What a collected fetch fails by that was upgraded.
+#[cold]
+fn uncollectable() -> Error {
+    let what = "another protocol cannot be collected: `Client::stream` and events have it";
+    Error::new(Kind::InvalidRequest, ErrorPhase::Head, what)
 }
 
 pub(super) fn malformed_error(malformed: Malformed, phase: ErrorPhase) -> Error {

@@ -76,8 +76,8 @@ impl Request {
         self
     }
 
-    /// Asks for another protocol on the connection (RFC 9110 §7.8), in place of one asked for
-    /// before. Whatever the server answers is the answer, as to any request. Where that is a 101,
+    /// Asks for another protocol on the connection (RFC 9110 §7.8): `NAME` or `NAME/VERSION`, or
+    /// several with commas between them, in place of what was asked for before. Whatever the server answers is the answer, as to any request. Where that is a 101,
     /// the fetch goes both ways from then on: what the server says are
     /// [`Event::Body`](crate::Event::Body)s, what the caller says goes with
     /// [`Reactor::send_body`](crate::Reactor::send_body) as
@@ -88,7 +88,8 @@ impl Request {
     /// `Write`.
     ///
     /// Limits of the whole fetch go on to count. A request that is [collected](Self::collect), as
-    /// those of a client's other calls are, cannot be upgraded: a 101 is an error there.
+    /// those of a client's other calls are, cannot be upgraded: a 101 is an error there. So is one that names no
+    /// protocol, or another.
     ///
     /// The example `websocket` speaks WebSocket this way.
     ///
@@ -118,9 +119,8 @@ impl Request {
     /// # }
     /// ```
     pub fn upgrade(mut self, protocol: &str) -> Result<Self, Error> {
-        // The name of a field that may be given stands for one that may not.
-        let value = field::check_header(b"Protocol", protocol.as_bytes());
-        let value = value.map_err(invalid_request)?;
+        let value = protocol.trim().as_bytes();
+        field::check_protocols(value).map_err(invalid_request)?;
         let parts = self.change();
         let is_of_it =
             |name: &[u8]| [CONNECTION, UPGRADE].iter().any(|of| name.eq_ignore_ascii_case(of));

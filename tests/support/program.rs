@@ -71,7 +71,12 @@ impl Running {
     }
 
     pub(crate) fn interrupt(&self) {
-        signal(self.child.id(), "-INT");
+        self.signal("-INT");
+    }
+
+    /// As `kill` calls it.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 
     /// Its exit status, and what it said on standard error.

@@ -55,7 +55,9 @@ Usage: fetch [OPTIONS] URL…
 
 ";
 const ABOUT: &str = "One URL prints its body; several print a line each. Exit status: 0 when every job \
-                     succeeded, 1 when some failed, 2 for a usage error, 130 after an interrupt.";
+                     succeeded, 1 when some failed, 2 for a usage error, 130 after an interrupt. Where \
+                     whoever reads standard output has read enough, the run ends quietly, and counts \
+                     what had ended.";
 const COLUMNS_MAX: usize = 100;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::{Arg, Parser};
 
+use super::super::values;
 use super::Args;
 use super::option::{Asked, Opt, Takes, text};
 use super::options::{GROUPS, URL};
@@ -24,7 +25,8 @@ pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Line, St
     while let Some(word) = words.next().map_err(|error| error.to_string())? {
         let option = match word {
             Arg::Value(url) => {
-                args.urls.push(text(&url).map_err(|why| format!("{url:?}: {why}"))?.to_owned());
+                args.urls
+                    .push(text(&url).map_err(|why| format!("{}: {why}", quoted(&url)))?.into());
                 continue;
             }
             Arg::Short(letter) => find(letter.encode_utf8(&mut [0; 4]), "-")?,
@@ -113,7 +115,16 @@ fn check_together(given: &[&Opt], has_urls: bool) -> Result<(), String> {
 
 fn refused(option: &Opt, value: &OsStr, why: &str) -> String {
     let name = shown(option.name());
-    if option.is_secret { format!("{name}: {why}") } else { format!("{name} {value:?}: {why}") }
+    if option.is_secret {
+        format!("{name}: {why}")
+    } else {
+        format!("{name} {}: {why}", quoted(value))
+    }
+}
+
+/// Without the login that a URL has, and no other byte but what can be shown.
+fn quoted(value: &OsStr) -> String {
+    format!("{:?}", values::shown(&value.to_string_lossy()))
 }
 
 fn shown(name: &str) -> String {

@@ -1,7 +1,6 @@
 //! What an option is: its names, what it takes, what it does to [`Args`], what it says of itself.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Display;
 use std::str::FromStr;
 
 use super::Args;
@@ -128,6 +127,9 @@ pub(super) fn more<T>(place: &mut Vec<T>, given: &OsStr, read: Read<T>) -> Resul
 
 /// Keeps what need not be text, as the name of a file.
 pub(super) fn path<T: From<OsString>>(place: &mut Option<T>, given: &OsStr) -> Result<(), String> {
+    if given.is_empty() {
+        return Err("no file has that name".to_owned());
+    }
     *place = Some(given.to_owned().into());
     Ok(())
 }
@@ -143,6 +145,6 @@ pub(super) fn any(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-pub(super) fn number<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "not a whole number, or one that cannot be here".to_owned())
 }

@@ -32,7 +32,8 @@ pub(super) const GROUPS: &[Group] = &[
                 &["demo"],
                 "N",
                 "500",
-                "Fetch N URLs (500) from an origin inside this process, every kind of failure included",
+                "Fetch N URLs (500) from an origin inside this process, every kind of failure included; \
+                 what is asked, and how long it may take, is the demo's own",
                 |args, given| one(&mut args.demo, given, number),
             )
             .apart(&["input", "jobs", URL]),
@@ -143,9 +144,10 @@ pub(super) const GROUPS: &[Group] = &[
                 &["o", "output"],
                 "PATH",
                 "Write bodies to a file, a directory (ends in /, or is there), or a template with \
-                 {host}, {path}, {n}, {id}",
+                 {host}, {path}, {n}, {id}; - is standard output, for one URL",
                 |args, given| path(&mut args.output, given),
-            ),
+            )
+            .apart(&["head"]),
             flag(
                 &["continue"],
                 "Go on with what an earlier run has left of a file, and leave what there is if this \

@@ -48,7 +48,7 @@ pub(crate) struct Truncated {
 pub(crate) fn framing(method: &Method, head: &Head) -> Result<BodyReader, Malformed> {
     let hints = &head.hints;
     Ok(match head.status {
-        // Nobody asks for an upgrade or a tunnel, so what follows cannot be understood.
+        // What follows is for whoever has asked for it, and for nobody else to understand.
         101 => return Err(Malformed::SwitchedProtocols),
         200..=299 if method == Method::CONNECT => return Err(Malformed::SwitchedProtocols),
         100..=199 | 204 | 304 => BodyReader::None,

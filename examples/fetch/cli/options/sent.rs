@@ -76,7 +76,8 @@ pub(super) const SENT: Group = Group {
             &["upgrade"],
             "PROTOCOL",
             "Ask one URL for another protocol; after a 101, standard input goes to the server and what \
-             the server says to standard output, until it ends the connection. -m counts on",
+             the server says to standard output, until it ends the connection; any other status is a \
+             failure. -m counts on",
             |args, given| one(&mut args.upgrade, given, values::protocol),
         )
         .apart(&["data", "data-urlencode", "form", "form-string", "upload-file", "head", "json"]),
