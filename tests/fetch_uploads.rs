@@ -68,6 +68,41 @@ fn a_job_may_wait_for_the_servers_word() {
 }
 
 #[test]
+fn a_job_may_have_trailers_behind_its_body() {
+    let origin = Origin::plain(|seen| {
+        let framing = seen.header("transfer-encoding").unwrap_or("none").to_owned();
+        let trailers = seen.trailers.join(", ");
+        response(200, &[("X-Framing", &framing), ("X-Trailers", &trailers)], &seen.body)
+    });
+    let url = origin.url("/");
+    let trailers = r#""trailers":[["X-Sum","7"],["X-Empty",""]]"#;
+    let jobs = [
+        format!("{{\"url\":\"{url}\",\"body\":\"hello\",{trailers}}}\n"),
+        format!("{{\"url\":\"{url}\",\"body_base64\":\"AP8=\",\"method\":\"PUT\",{trailers}}}\n"),
+        format!("{{\"url\":\"{url}\",\"body\":\"hello\",\"trailers\":[]}}\n"),
+        format!("{{\"url\":\"{url}\",{trailers}}}\n"),
+        format!("{{\"url\":\"{url}\",\"body\":\"x\",\"trailers\":[[\"Cookie\",\"a=b\"]]}}\n"),
+    ];
+    let done = run(fetch(&["-s", "--json", "--ordered", "--jobs", "-"]), &jobs.concat());
+    let records = records(&done);
+    for (record, body) in [(&records[0], "hello"), (&records[2], "hello")] {
+        assert_eq!(record["body"], body);
+    }
+    assert_eq!(records[1]["body_base64"], "AP8=");
+    for record in &records[..2] {
+        let headers = record["headers"].to_string();
+        assert!(headers.contains("chunked") && headers.contains("X-Sum: 7, X-Empty:"), "{headers}");
+    }
+    assert!(records[2]["headers"].to_string().contains("none"), "none of them, a known length");
+    assert_eq!(origin.requests().len(), 3, "a trailer that cannot be sent ends its request");
+    for refused in &records[3..] {
+        assert_eq!(refused["error"]["kind"], "invalid_request", "{refused}");
+    }
+    let message = records[3]["error"]["message"].as_str().unwrap();
+    assert!(message.contains("trailers") && message.contains("body"), "{message}");
+}
+
+#[test]
 fn a_form_has_fields_texts_from_files_and_files() {
     let scratch = Scratch::new("form");
     let long: Vec<u8> = (0_u8..=250).cycle().take(3_000_000).collect();

@@ -4,6 +4,8 @@
 //! known is refused, so that a typing error is never silence.
 
 use std::borrow::Cow;
+use std::io::Cursor;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -104,7 +106,9 @@ struct Spec {
     url: Option<Box<str>>,
     method: Option<String>,
     headers: Vec<Header>,
-    body: Option<Body>,
+    body: Option<Arc<[u8]>>,
+    /// Fields behind the body.
+    trailers: Vec<Header>,
     timeout: Option<Seconds>,
     follow: Option<bool>,
     retries: Option<u32>,
@@ -133,6 +137,9 @@ impl Spec {
         if self.url.is_none() {
             return Err("the field url is missing".to_owned());
         }
+        if !self.trailers.is_empty() && self.body.is_none() {
+            return Err("trailers go behind a body or body_base64 of the job's own".to_owned());
+        }
         Ok(())
     }
 
@@ -142,11 +149,16 @@ impl Spec {
         match name {
             known if value.is_null() && FIELDS.contains(&known) => {}
             "method" => self.method = Some(text(name, value)?),
-            "headers" => self.headers = headers(&value).ok_or_else(not_headers)?,
+            "headers" | "trailers" => {
+                let fields = headers(&value);
+                let fields =
+                    fields.ok_or_else(|| format!("{name} is not a list of [name, value]"))?;
+                *if name == "headers" { &mut self.headers } else { &mut self.trailers } = fields;
+            }
             "body" | "body_base64" if self.body.is_some() => {
                 return Err("body and body_base64 exclude one another".to_owned());
             }
-            "body" => self.body = Some(text(name, value)?.into()),
+            "body" => self.body = Some(text(name, value)?.into_bytes().into()),
             "body_base64" => {
                 let decoded = BASE64.decode(text(name, value)?);
                 let decoded = decoded.map_err(|error| format!("body_base64: {error}"))?;
@@ -222,12 +234,26 @@ impl Spec {
         {
             request = request.header("Content-Type", &*content_type)?;
         }
-        if let Some(body) = self.body.clone() {
+        if let Some(body) = self.own_body(&request)? {
             request = request.body(body);
         } else if let Some(contents) = contents {
             request = contents.put_in(request)?;
         }
         self.limited(request, defaults)
+    }
+
+    /// One with trailers is chunked, and sent once.
+    fn own_body(&self, request: &Request) -> Result<Option<Body>, Error> {
+        let Some(bytes) = self.body.clone() else { return Ok(None) };
+        if self.trailers.is_empty() {
+            return Ok(Some(bytes.into()));
+        }
+        // What no header may be is refused now; what no trailer may be, when the body was sent.
+        for (name, value) in &self.trailers {
+            request.clone().header(name, value)?;
+        }
+        let trailers = self.trailers.clone();
+        Ok(Some(Body::reader_with_trailers(Cursor::new(bytes), move |_| trailers)))
     }
 
     fn limited(&self, mut request: Request, defaults: &Defaults) -> Result<Request, Error> {
@@ -311,10 +337,6 @@ fn text(name: &str, value: Value) -> Result<String, String> {
     }
 }
 
-fn not_headers() -> String {
-    "headers is not a list of [name, value]".to_owned()
-}
-
 fn headers(value: &Value) -> Option<Vec<Header>> {
     let pair = |pair: &Value| match pair.as_array()?.as_slice() {
         [name, value] => Some((name.as_str()?.to_owned(), value.as_str()?.to_owned())),
@@ -351,9 +373,10 @@ fn auth(value: &Value) -> Result<Auth, String> {
 }
 
 /// What a job may say, beside `id` and `url`.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "method",
     "headers",
+    "trailers",
     "body",
     "body_base64",
     "timeout",
@@ -476,6 +499,14 @@ mod tests {
             (r#"{"url":"http://a/","expect_continue":1}"#, "expect_continue"),
             (r#"{"url":"http://a/","headers":{"a":"b"}}"#, "headers"),
             (r#"{"url":"http://a/","headers":[["a"]]}"#, "headers"),
+            (r#"{"url":"http://a/","body":"x","trailers":{"a":"b"}}"#, "trailers"),
+            (r#"{"url":"http://a/","body":"x","trailers":[["a\r\nb","c"]]}"#, "name"),
+            (r#"{"url":"http://a/","body":"x","trailers":[["a","b\nc"]]}"#, "value"),
+            (
+                r#"{"url":"http://a/","body":"x","trailers":[["Content-Length","1"]]}"#,
+                "Content-Length",
+            ),
+            (r#"{"url":"http://a/","trailers":[["a","b"]]}"#, "body"),
             (r#"{"url":"http://a/","body":"x","body_base64":"AA=="}"#, "body_base64"),
             (r#"{"url":"http://a/","body_base64":"?"}"#, "body_base64"),
             (r#"{"url":"http://a/","resolve":{"a":"::1"}}"#, "resolve"),

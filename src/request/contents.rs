@@ -77,9 +77,10 @@ impl Request {
     }
 
     /// Asks for another protocol on the connection (RFC 9110 §7.8): `NAME` or `NAME/VERSION`, or
-    /// several with commas between them, in place of what was asked for before. Whatever the server answers is the answer, as to any request. Where that is a 101,
-    /// the fetch goes both ways from then on: what the server says are
-    /// [`Event::Body`](crate::Event::Body)s, what the caller says goes with
+    /// several with commas between them, in place of what was asked for before. Whatever the server
+    /// answers is the answer, as to any request. Where that is a 101, the fetch goes both ways from
+    /// then on: what the server says are [`Event::Body`](crate::Event::Body)s, what the caller says
+    /// goes with
     /// [`Reactor::send_body`](crate::Reactor::send_body) as
     /// [`Event::Writable`](crate::Event::Writable) asks for it, up to
     /// [`Reactor::finish_body`](crate::Reactor::finish_body). It is done when the server ends the
@@ -88,8 +89,8 @@ impl Request {
     /// `Write`.
     ///
     /// Limits of the whole fetch go on to count. A request that is [collected](Self::collect), as
-    /// those of a client's other calls are, cannot be upgraded: a 101 is an error there. So is one that names no
-    /// protocol, or another.
+    /// those of a client's other calls are, cannot be upgraded: a 101 is an error there. So is one
+    /// that names no protocol, or another than was asked for.
     ///
     /// The example `websocket` speaks WebSocket this way.
     ///

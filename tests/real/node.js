@@ -1,7 +1,7 @@
-// Sends informational responses and trailers, keeps idle connections for 5 s, and writes down each
-// request with the connection that it came on. Asked for another protocol, it echoes. Expectations it meets, or refuses with the status
-// that the URL says; with those it writes down how much of the body came before its word, and in
-// all.
+// Sends informational responses and trailers, says which trailers came, keeps idle connections for
+// 5 s, and writes down each request with the connection that it came on. Asked for another
+// protocol, it echoes. Expectations it meets, or refuses with the status that the URL says; with
+// those it writes down how much of the body came before its word, and in all.
 'use strict';
 const crypto = require('crypto');
 const fs = require('fs');
@@ -39,6 +39,13 @@ const answers = {
     response.addTrailers([['X-Pieces', `${count}`], ['X-Sum', `${sum}`], ['X-Accent', 'caf\u00e9']]);
     response.end();
   },
+  '/sent': (response, _, request) => digest(request, (sum) => {
+    const [names, rest] = [request.rawTrailers, request.headers];
+    const pairs = names.flatMap((name, at) => (at % 2 ? [] : [[name, names[at + 1]]]));
+    const line = { trailers: pairs, sum, framing: rest['transfer-encoding'] };
+    fs.writeSync(log, `${JSON.stringify(line)}\n`);
+    response.end(JSON.stringify(request.trailers));
+  }),
   '/refuse': (response, _, request) => digest(request, (sum) => response.end(sum)),
   '/who': (response) => response.end(`${response.socket.number} ${response.socket.requests}`),
 };

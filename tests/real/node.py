@@ -64,6 +64,26 @@ class Cases:
         checks.equal("without any", plain["trailers"], [])
         self.seen()
 
+    def sent_trailers(self):
+        """Trailers behind bodies, none and small and many chunks, as the server had them."""
+        checks = self.checks
+        bodies = ["", "hello", "".join(f"line {number}\n" for number in range(30_000))]
+        fields = [["X-Sum", "7"], ["x-sum", "8"], ["X-Empty", ""], ["X-Last", "the end; of=it"]]
+        jobs = [{"url": f"{self.base}/sent", "body": body, "trailers": fields} for body in bodies]
+        results = checks.run(jobs, "-c", "1")
+        joined = {"x-sum": "7, 8", "x-empty": "", "x-last": "the end; of=it"}
+        lines = [line for line in self.seen() if "trailers" in line]
+        checks.equal("requests with trailers", len(lines), len(jobs))
+        for body, result, line in zip(bodies, results, lines):
+            found = (result["status"], json.loads(result["body"]))
+            checks.equal("trailers, as it was answered", found, (200, joined))
+            checks.equal("in order, and as written", line["trailers"], fields)
+            checks.equal("framing", line["framing"], "chunked")
+            checks.equal("the body before them", line["sum"], sha256(body.encode()))
+        reused = [result["reused"] for result in results]
+        checks.equal("the connection goes on", reused[1:], [True, True])
+        self.seen()
+
     def expectations(self):
         """A body waits for the server's word, for a second at the most, and stays here if that is
         no: 417 alone is asked again, without the question."""
@@ -141,12 +161,13 @@ def main():
     cases = Cases(*sys.argv[1:])
     cases.hints()
     cases.trailers()
+    cases.sent_trailers()
     cases.expectations()
     cases.upgrades()
     kept, runs = cases.keeping()
     print(
         f"node: passed, {cases.checks.count} checks against {version_of('node', '--version')}: "
-        f"102 and 103, trailers, expectations, an upgrade, {kept} of {runs} connections used again around the 5 s"
+        f"102 and 103, trailers both ways, expectations, an upgrade, {kept} of {runs} connections used again around the 5 s"
     )
 
 

@@ -2,12 +2,13 @@
 
 use super::*;
 
-const LINES: [&str; 9] = [
+const LINES: [&str; 10] = [
     r#"{"url":"http://a.example/"}"#,
     r#"{"id":[1,{"b":2}],"url":"https://u:p@a.example:8443/x?y#z","method":"PUT","body":"x"}"#,
     r#"{"url":"http://a/","headers":[["X-A","1"],["X-A","2"],["caf","\u00e9"]],"follow":false}"#,
     r#"{"url":"http://a/","timeout":0.25,"retries":3,"resolve":{"a:80":"::1","b:81":"192.0.2.1"}}"#,
     r#"{"url":"http://a/","auth":{"basic":"user:pass"},"body_base64":"AAECAw=="}"#,
+    r#"{"url":"http://a/","body":"x","trailers":[["X-A","1"],["X-B",""]]}"#,
     r#"{"url":"http://a/","auth":{"bearer":"token"},"id":"\ud83d\ude00"}"#,
     r#"{"url":"http://[::1]/","method":null,"timeout":1e300}"#,
     r#"  { "url" : "http://xn--bcher-kva.example/" , "id" : -1.50e+3 }  "#,
