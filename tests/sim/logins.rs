@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::http::Asked;
+use super::asked::Asked;
 use super::world::Env;
 
 #[derive(Debug, Default)]

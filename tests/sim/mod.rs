@@ -11,11 +11,16 @@
     reason = "numbers here are small, and each user of this module uses its part"
 )]
 
+mod asked;
 mod coding;
+mod connecting;
 mod cookies;
 mod dns;
 mod driver;
+mod events;
+mod framing;
 mod http;
+mod jobs;
 mod ledger;
 mod logins;
 mod net;
@@ -23,6 +28,7 @@ mod paces;
 mod plan;
 mod proxies;
 mod random;
+mod serving;
 mod story;
 mod tls;
 mod upgrades;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use whippet::net::{Net, Readiness, ResolverFiles, SystemAnswer, Token};
 
+use super::asked::{Parsed, Parser};
 use super::dns;
-use super::http::{self, Parsed, Parser};
+use super::http;
 use super::wire::{ERROR, Phase, READ_CLOSED, READABLE, Service, Step, WRITABLE};
 use super::world::{Udp, World};
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use whippet::{Limit, Proxy, Request, Settings};
 
-use super::http::Asked;
+use super::asked::Asked;
 use super::plan::Plan;
 use super::random::{Random, mix};
 use super::tls::{self, Channel};

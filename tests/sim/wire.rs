@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use whippet::net::{Readiness, Token};
 
+use super::asked::Parser;
 use super::dns::Frames;
-use super::http::Parser;
 use super::proxies::Talk;
 use super::random::body_bytes;
 use super::tls::Channel;
