@@ -147,7 +147,7 @@ impl Draft {
         let nonce = env.ledger.answer(whole);
         let mut body = body_bytes(nonce, 0, length as usize);
         let coded = asked.accepts_codings && env.random.chance(env.plan.coded_pm);
-        let coded = coded.then(|| Coded::pick(&mut env.random));
+        let coded = coded.then(|| Coded::pick(&mut env.random, env.ledger.salt, nonce));
         if let Some(coded) = coded {
             body = coded.encode(&body);
             if fault == Some(Fault::BadCoding) && has_body {
