@@ -1,5 +1,6 @@
 //! Requests as servers hear them: parsed from pieces of any size, strictly.
 
+use super::basic::AWAY;
 use super::http::upload;
 use super::random::body_bytes;
 use super::uploads::Heard;
@@ -17,7 +18,12 @@ pub(crate) struct Asked {
     pub(crate) expects: bool,
     /// The values of its Cookie fields.
     pub(crate) cookies: Vec<String>,
+    /// What answers a challenge of scheme Digest.
     pub(crate) authorization: Option<String>,
+    /// Credentials of scheme Basic.
+    pub(crate) basic: Option<String>,
+    /// A redirect has led to another origin on the way to it.
+    pub(crate) is_away: bool,
     pub(crate) host: String,
     /// Its target names the server too, as for a proxy.
     pub(crate) is_absolute: bool,
@@ -96,6 +102,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     };
     let named = path.strip_prefix("http://");
     let path = named.map_or(path, |named| named.split_once('/').unwrap_or_default().1);
+    let is_away = path.split('/').next_back() == Some(AWAY);
     let mut numbers = path.trim_start_matches('/').split('/').map(str::parse);
     let (Some(Ok(id)), Some(Ok(hop))) = (numbers.next(), numbers.next()) else {
         return Err(wrong());
@@ -105,8 +112,13 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     let (mut has_upgrade, mut has_option) = (false, false);
     let (mut cookies, mut authorization) = (Vec::new(), None);
     let (mut host, mut proxy_login) = (String::new(), None);
-    for line in lines {
-        let line = line.to_ascii_lowercase();
+    let (mut basic, mut logins) = (None, 0);
+    for given in lines {
+        let line = given.to_ascii_lowercase();
+        logins += u32::from(line.starts_with("authorization:"));
+        if line.starts_with("authorization: basic ") {
+            basic = given.rsplit_once(' ').map(|(_, value)| value.to_owned());
+        }
         if let Some(value) = line.strip_prefix("content-length: ") {
             length = value.parse().map_err(|_| wrong())?;
         }
@@ -131,7 +143,7 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
     if named.is_some_and(|named| !named.starts_with(&format!("{host}/"))) {
         return Err(wrong());
     }
-    if has_upgrade != has_option {
+    if has_upgrade != has_option || logins > 1 {
         return Err(wrong());
     }
     Ok(Asked {
@@ -143,6 +155,8 @@ fn read_head(head: &[u8]) -> Result<Asked, String> {
         expects,
         cookies,
         authorization,
+        basic,
+        is_away,
         host,
         is_absolute: named.is_some(),
         proxy_login,

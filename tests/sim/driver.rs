@@ -155,6 +155,7 @@ impl Driver {
             self.cancel_one();
         }
         self.give(now);
+        self.world.borrow_mut().env.files.cut_one();
         if self.random.chance(plan.pause_pm)
             && let Some(id) = self.any_job()
         {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use whippet::{Error, Event, FetchId, Head, Kind, Phase, Response, Stats};
 
+use super::basic::SECRET;
 use super::jobs::Job;
 use super::plan::Scenario;
 use super::story::digest;
@@ -113,6 +114,9 @@ fn done(world: &mut World, tag: u64, job: &Job, stats: &Stats, response: Option<
         None => (job.nonce.unwrap_or_default(), job.taken),
     };
     env.ledger.check_whole(tag, nonce, taken);
+    if env.files.was_cut(tag) && env.plan.scenario.is_calm() {
+        env.ledger.break_law(format!("fetch {tag} ended well without a part of its file"));
+    }
     check_time(world, tag, job, stats);
 }
 
@@ -135,12 +139,16 @@ fn failed(
     let is_once = env.ledger.asking(tag).is_some_and(|asking| asking.is_once);
     let is_refusal = env.paces.is_refusal(error);
     let may = env.ledger.is_excused(tag)
+        || env.files.excuses(tag, error)
         || (is_refusal && !env.plan.scenario.is_calm())
         || error.kind() == Kind::Redirect && is_once
         || matches!(error.kind(), Kind::Timeout | Kind::TooLarge) && env.plan.has_limits
         || env.plan.scenario == Scenario::Scarce;
     if !may {
         env.ledger.break_law(format!("fetch {tag} failed without a cause: {error}"));
+    }
+    if error.to_string().contains(SECRET) || format!("{error:?}").contains(SECRET) {
+        env.ledger.break_law(format!("fetch {tag} tells its password: {error}"));
     }
     if error.kind() == Kind::Connect && error.phase() == Phase::Queue && !is_refusal {
         env.ledger.break_law(format!("fetch {tag} was refused without a circuit: {error}"));

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 server without sockets: requests are parsed, answers are steps.
 
 use super::asked::Asked;
+use super::basic::AWAY;
 use super::coding::Coded;
 use super::cookies;
 use super::framing::{Framing, Said};
@@ -427,12 +428,16 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
         env.ledger.expect_again(asked.id, hop);
     }
     env.logins.move_on(asked.id);
-    let path = format!("/{}/{hop}", asked.id);
+    // A secure one does not lead to one that is not, unless that is the point.
+    let downgrades =
+        env.origins[origin].tls.is_some() && !env.origins[to].base.starts_with("https");
+    let mut path = format!("/{}/{hop}", asked.id);
+    if env.basics.are_shown() && (asked.is_away || (to != origin && !downgrades)) {
+        path = format!("{path}/{AWAY}");
+    }
     let is_near = to == origin && env.random.chance(500);
     let cookies = cookies::line_of_redirect(asked, origin, to, env);
     let to = &env.origins[to].base;
-    // A secure one does not lead to one that is not, unless that is the point.
-    let downgrades = env.origins[origin].tls.is_some() && !to.starts_with("https");
     let is_near = is_near || downgrades;
     let location = if is_near { path } else { format!("{to}{path}") };
     // Its body is nobody's: a fetch that is not led on is given it.

@@ -39,11 +39,14 @@ pub(crate) fn request(
     let at = random.index(env.origins.len());
     let method = *random.pick(&["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE"]);
     let url = format!("{}/{id}/0", env.origins[at].base);
-    let mut request = Request::new(method, url).unwrap().tag(id);
+    let mut request = env.basics.choose(Request::new(method, url).unwrap(), id).tag(id);
     let (mut length, mut pushing, mut is_once) = (0, None, false);
     if matches!(method, "POST" | "PUT") {
         length = random.magnitude(env.plan.body_bytes.max(100));
-        let (body, pushed, once) = uploads::body(id, salt, length);
+        let (body, pushed, once) = match env.files.body(id, length) {
+            Some(file) => (file, None, false),
+            None => uploads::body(id, salt, length),
+        };
         (pushing, is_once) = (pushed, once);
         request = request.body(body).expect_continue(uploads::expects(id, salt));
     }
@@ -56,7 +59,7 @@ pub(crate) fn request(
         request = request.header("Connection", "close").unwrap();
     }
     #[cfg(feature = "digest")]
-    if random.chance(env.plan.login_pm) && !is_once {
+    if random.chance(env.plan.login_pm) && !is_once && !env.basics.has(id) {
         request = request.digest_auth("me", "hush").unwrap();
         env.logins.enable(id);
     }

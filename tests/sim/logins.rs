@@ -24,6 +24,11 @@ impl Logins {
         self.able.insert(id);
     }
 
+    /// Whether a request answers challenges where it begins.
+    pub(crate) fn answers(&self, id: u64) -> bool {
+        self.able.contains(&id)
+    }
+
     pub(crate) fn move_on(&mut self, id: u64) {
         self.moved.insert(id);
     }

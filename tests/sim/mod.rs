@@ -12,12 +12,14 @@
 )]
 
 mod asked;
+mod basic;
 mod coding;
 mod connecting;
 mod cookies;
 mod dns;
 mod driver;
 mod events;
+mod files;
 mod framing;
 mod http;
 mod jobs;
@@ -46,8 +48,10 @@ use std::time::{Duration, Instant};
 
 use whippet::{Circuit, Hedge, Limit, Pace, Rate, ResolverChoice, Settings, Timeouts};
 
+use basic::Basics;
 use cookies::Cookies;
 use driver::Driver;
+use files::Files;
 use ledger::Ledger;
 use logins::Logins;
 use paces::Paces;
@@ -106,19 +110,25 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let proxies = Proxies::of(seed, &plan);
     proxies.set(&mut settings, seed, plan.has_limits);
     proxies.keep_short(&mut plan);
+    let salt = mix(seed);
+    let basics = Basics::of(salt, &origins);
+    basics.set(&mut settings, &origins);
     if settings.hedge.is_some() && random.chance(700) {
         // Hedges are earned by many attempts.
         plan.requests = (6 * plan.requests).min(150);
         plan.body_bytes = plan.body_bytes.min(3_000);
     }
+    let files = Files::of(salt, &plan);
     let began = plan.begins_us;
     let env = Env {
         now: began,
         random: Random::new(random.next()),
         plan,
-        ledger: Ledger::new(mix(seed)),
+        ledger: Ledger::new(salt),
         cookies: Cookies::default(),
         logins: Logins::default(),
+        basics,
+        files,
         proxies,
         story: Story::new(is_told),
         origins,

@@ -1,6 +1,7 @@
 //! Whoever is at the other end of a wire: what it hears, and what it answers.
 
 use super::asked::{Asked, Parsed, Parser};
+use super::basic;
 use super::cookies;
 use super::dns;
 use super::http;
@@ -200,5 +201,6 @@ fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mut Env) {
     proxies::check(asked, proxy, origin, env);
     cookies::check(asked, origin, env);
     logins::check(asked, origin, env);
+    basic::check(asked, origin, env);
     upgrades::check(asked, env);
 }

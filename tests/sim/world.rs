@@ -8,8 +8,10 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use whippet::net::{SystemAnswer, Token};
 
+use super::basic::Basics;
 use super::cookies::Cookies;
 use super::dns;
+use super::files::Files;
 use super::ledger::Ledger;
 use super::logins::Logins;
 use super::paces::Paces;
@@ -27,6 +29,8 @@ pub(crate) struct Env {
     pub(crate) ledger: Ledger,
     pub(crate) cookies: Cookies,
     pub(crate) logins: Logins,
+    pub(crate) basics: Basics,
+    pub(crate) files: Files,
     pub(crate) proxies: Proxies,
     pub(crate) story: Story,
     pub(crate) origins: Vec<Origin>,
