@@ -91,15 +91,18 @@ impl Parser {
     }
 }
 
+/// Method and target of a request line.
+fn read_line(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.split(' ');
+    let (method, target) = (words.next()?, words.next()?);
+    (words.next() == Some("HTTP/1.1")).then_some((method, target))
+}
+
 fn read_head(head: &[u8]) -> Result<Asked, String> {
     let text = String::from_utf8_lossy(head);
     let wrong = || format!("not a request: {text:?}");
     let mut lines = text.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(path), Some("HTTP/1.1")) = (words.next(), words.next(), words.next())
-    else {
-        return Err(wrong());
-    };
+    let Some((method, path)) = lines.next().and_then(read_line) else { return Err(wrong()) };
     let named = path.strip_prefix("http://");
     let path = named.map_or(path, |named| named.split_once('/').unwrap_or_default().1);
     let is_away = path.split('/').next_back() == Some(AWAY);

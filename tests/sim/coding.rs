@@ -33,6 +33,10 @@ impl Coded {
         other
     }
 
+    pub(crate) fn is_br(self) -> bool {
+        matches!(self, Self::Br | Self::GzipOfBr)
+    }
+
     /// What Content-Encoding says of it.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -2,28 +2,59 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use whippet::net::Token;
+use whippet::{Peer, SocketSettings};
 
 use super::dns;
 use super::http;
+use super::net::blocked;
 use super::proxies::{self, Talk};
 use super::tls::Channel;
+use super::ways::{At, Ways};
 use super::wire::{Http, Phase, Service, Step, WRITABLE, Wire};
 use super::world::{Deed, World};
 
 impl World {
-    pub(crate) fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<usize> {
+    /// To an address, or to a path.
+    pub(crate) fn connect(
+        &mut self,
+        to: Peer<'_>,
+        sockets: &SocketSettings,
+        token: Token,
+    ) -> io::Result<usize> {
         self.check_descriptors()?;
+        let id = self.next_name();
+        let now = self.env.now;
+        self.env.story.tell(now, &[1, id as u64], || format!("w{id}  connects to {to}"));
+        let (mut wire, outcome) = match to {
+            Peer::Address(to) => {
+                if let Some(refusal) = Ways::refusal_of(to, sockets) {
+                    return Err(refusal);
+                }
+                self.dial(id, to, token)?
+            }
+            Peer::Unix(path) => self.dial_path(id, path, token)?,
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        wire.sockets = sockets.clone();
+        self.wires.insert(id, wire);
+        if let Some((delay, error)) = outcome {
+            self.plan(delay, Deed::ConnectEnds(id, error));
+        }
+        Ok(id)
+    }
+
+    fn dial(&mut self, id: usize, to: SocketAddr, token: Token) -> io::Result<(Wire, Outcome)> {
         let origin = self.env.origins.iter().position(|origin| {
             origin.port == to.port()
                 && (origin.addresses.contains(&to.ip()) || origin.dead.contains(&to.ip()))
         });
-        let id = self.next_name();
-        let now = self.env.now;
-        self.env.story.tell(now, &[1, id as u64], || format!("w{id}  connects to {to}"));
         let proxy = self.env.proxies.at(to);
-        if origin.is_none() && proxy.is_none() && !dns::is_server(to) {
+        let front = self.env.ways.front_at(to).map(At::Front);
+        let at = front.or(origin.map(At::Origin));
+        if at.is_none() && proxy.is_none() && !dns::is_server(to) {
             self.env.ledger.break_law(format!("connects to {to}, which is nobody's address"));
         }
         let latency = self.latency();
@@ -38,10 +69,11 @@ impl World {
                 service = Service::Talk(Talk::new(nth));
                 outer = proxies::outer(nth, &mut self.env);
             }
-        } else if let Some(at) = origin {
+        } else if let Some(at) = at {
             let fault = self.env.random.chance(self.env.plan.connect_fault_pm);
-            if self.env.origins[at].dead.contains(&to.ip()) || fault {
-                self.env.ledger.excuse_origin(at);
+            let is_dead = origin.is_some_and(|at| self.env.origins[at].dead.contains(&to.ip()));
+            if is_dead || fault {
+                self.env.ledger.excuse_origin(origin.unwrap_or_default());
                 outcome = self.connect_fault(id, latency)?;
             } else {
                 service = self.http_service(at);
@@ -52,20 +84,30 @@ impl World {
             service = Service::Dns(dns::Frames::default());
         }
         let is_undecided = matches!(&service, Service::Talk(talk) if talk.is_plain_http(&self.env));
-        let wire = Wire { proxy, outer, is_undecided, ..Wire::new(token, to, origin, service) };
-        self.wires.insert(id, wire);
-        if let Some((delay, error)) = outcome {
-            self.plan(delay, Deed::ConnectEnds(id, error));
-        }
-        Ok(id)
+        let wire = Wire::new(token, Some(to), origin, service);
+        Ok((Wire { proxy, outer, is_undecided, at, ..wire }, outcome))
     }
 
-    #[allow(clippy::type_complexity, reason = "when, and how; or never")]
-    fn connect_fault(
-        &mut self,
-        id: usize,
-        latency: u64,
-    ) -> io::Result<Option<(u64, Option<io::ErrorKind>)>> {
+    /// A socket of the file system connects or not; some systems take their time for it.
+    fn dial_path(&mut self, id: usize, path: &Path, token: Token) -> io::Result<(Wire, Outcome)> {
+        if let Some(refusal) = Ways::refusal_of_path(path) {
+            return Err(refusal);
+        }
+        let at = At::Path(Ways::path_at(path).unwrap_or_default());
+        let latency = self.latency();
+        let (mut service, mut outcome) = (self.http_service(at), Some((latency, None)));
+        if self.env.random.chance(self.env.plan.connect_fault_pm) {
+            self.env.ledger.excuse_origin(0);
+            if self.env.random.chance(200) {
+                // Too many wait to be accepted (connect(2)).
+                return blocked();
+            }
+            (service, outcome) = (Service::Silent, self.connect_fault(id, latency)?);
+        }
+        Ok((Wire { at: Some(at), ..Wire::new(token, None, None, service) }, outcome))
+    }
+
+    fn connect_fault(&mut self, id: usize, latency: u64) -> io::Result<Outcome> {
         let may_blackhole = self.env.plan.may_blackhole;
         let which = self.env.random.below(6);
         self.env.story.tell(self.env.now, &[2, which], || format!("w{id}  connect fault {which}"));
@@ -80,7 +122,10 @@ impl World {
         })
     }
 
-    pub(crate) fn http_service(&mut self, at: usize) -> Service {
+    pub(crate) fn http_service(&mut self, at: At) -> Service {
+        let At::Origin(at) = at else {
+            return Service::Http(Box::new(Http { is_untold_front: true, ..Http::new(None) }));
+        };
         let Some(config) = self.env.origins[at].tls.clone() else {
             return Service::Http(Box::new(Http::new(None)));
         };
@@ -113,6 +158,7 @@ impl World {
             && let Some(Wire { service: Service::Http(http), out, origin, .. }) =
                 self.wires.get_mut(&id)
             && http.tls.is_none()
+            && !http.is_untold_front
         {
             http.has_spoken = true;
             self.env.ledger.excuse_origin(origin.unwrap_or_default());
@@ -121,3 +167,6 @@ impl World {
         }
     }
 }
+
+/// When a connect ends, and how; none: never.
+type Outcome = Option<(u64, Option<io::ErrorKind>)>;

@@ -337,7 +337,7 @@ impl Driver {
         law(!has_reserve || is_bounded, "too much waits in memory");
         law(reactor.idle_connections() <= self.settings.idle_connections_max, "too many are idle");
         law(reactor.idle_connections() <= reactor.connections(), "idle ones that are none");
-        let is_servers = |wire: &&Wire| wire.origin.is_some() || wire.proxy.is_some();
+        let is_servers = |wire: &&Wire| wire.at.is_some() || wire.proxy.is_some();
         let sockets = world.wires.values().filter(is_servers).count();
         let lookups = world.wires.len() - sockets + world.datagrams.len();
         let working = reactor.connections() - reactor.idle_connections();

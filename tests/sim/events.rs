@@ -10,6 +10,7 @@ use super::jobs::Job;
 use super::plan::Scenario;
 use super::story::digest;
 use super::uploads::Pushes;
+use super::ways;
 use super::world::{Env, World};
 
 /// Takes one event. `Some`: a fetch that goes on.
@@ -114,6 +115,9 @@ fn done(world: &mut World, tag: u64, job: &Job, stats: &Stats, response: Option<
         None => (job.nonce.unwrap_or_default(), job.taken),
     };
     env.ledger.check_whole(tag, nonce, taken);
+    if ways::is_doomed(tag, env) {
+        env.ledger.break_law(format!("fetch {tag} ended well, and had no socket"));
+    }
     if env.files.was_cut(tag) && env.plan.scenario.is_calm() {
         env.ledger.break_law(format!("fetch {tag} ended well without a part of its file"));
     }
@@ -138,14 +142,20 @@ fn failed(
     }
     let is_once = env.ledger.asking(tag).is_some_and(|asking| asking.is_once);
     let is_refusal = env.paces.is_refusal(error);
+    let is_of_its_way = ways::excuses(tag, error, env);
+    let is_of_its_file = env.files.excuses(tag, error);
     let may = env.ledger.is_excused(tag)
-        || env.files.excuses(tag, error)
+        || is_of_its_file
+        || is_of_its_way
         || (is_refusal && !env.plan.scenario.is_calm())
         || error.kind() == Kind::Redirect && is_once
         || matches!(error.kind(), Kind::Timeout | Kind::TooLarge) && env.plan.has_limits
         || env.plan.scenario == Scenario::Scarce;
     if !may {
         env.ledger.break_law(format!("fetch {tag} failed without a cause: {error}"));
+    }
+    if error.kind() == Kind::Denied && !is_of_its_way {
+        env.ledger.break_law(format!("fetch {tag} was denied what it may contact: {error}"));
     }
     if error.to_string().contains(SECRET) || format!("{error:?}").contains(SECRET) {
         env.ledger.break_law(format!("fetch {tag} tells its password: {error}"));

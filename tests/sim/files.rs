@@ -24,6 +24,9 @@ pub(crate) struct Files {
     salt: u64,
     random: Random,
     open: BTreeMap<u64, Open>,
+    /// Those that came whole to a server, and those that did not for their fault.
+    pub(crate) sent: u64,
+    pub(crate) cut: u64,
 }
 
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Files {
         let mut random = Random::new(mix(salt ^ SALT));
         let per_mille = if random.chance(400) { random.below(600) as u32 } else { 0 };
         let has_faults = !plan.scenario.is_calm();
-        Self { per_mille, has_faults, salt, random, open: BTreeMap::new() }
+        Self { per_mille, has_faults, salt, random, open: BTreeMap::new(), sent: 0, cut: 0 }
     }
 
     /// The body of request `id` as a file, where it is one, by its number alone.
@@ -84,10 +87,17 @@ impl Files {
         }
     }
 
+    /// A request has come whole to a server.
+    pub(crate) fn came(&mut self, id: u64) {
+        self.sent += u64::from(self.open.contains_key(&id));
+    }
+
     /// Whether a fetch may fail as its file is not what it was.
-    pub(crate) fn excuses(&self, id: u64, error: &Error) -> bool {
+    pub(crate) fn excuses(&mut self, id: u64, error: &Error) -> bool {
         let is_cut = self.open.get(&id).is_some_and(|open| open.is_cut());
-        is_cut && error.kind() == Kind::Io && error.phase() == Phase::Send
+        let is_told = is_cut && error.kind() == Kind::Io && error.phase() == Phase::Send;
+        self.cut += u64::from(is_told);
+        is_told
     }
 
     /// Whether it must: nothing of the answer may come before the body has.

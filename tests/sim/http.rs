@@ -33,6 +33,9 @@ pub(crate) fn check_whole(asked: &Asked, env: &mut Env, is_whole: bool) {
         env.ledger
             .break_law_unless_crossed(format!("request {}: {length} bytes of {given}", asked.id));
     }
+    if is_whole && length > 0 {
+        env.files.came(asked.id);
+    }
     if is_whole && matches!(&*asked.method, "POST" | "PATCH") {
         env.ledger.receive_once(asked.id, asked.hop);
     }
@@ -149,6 +152,7 @@ impl Draft {
         let mut body = body_bytes(nonce, 0, length as usize);
         let coded = asked.accepts_codings && env.random.chance(env.plan.coded_pm);
         let coded = coded.then(|| Coded::pick(&mut env.random, env.ledger.salt, nonce));
+        env.brs += u64::from(coded.is_some_and(Coded::is_br));
         if let Some(coded) = coded {
             body = coded.encode(&body);
             if fault == Some(Fault::BadCoding) && has_body {

@@ -7,7 +7,9 @@ use super::dns;
 use super::http;
 use super::logins;
 use super::proxies::{self, Heard};
+use super::tls::{self, Channel};
 use super::upgrades;
+use super::ways::{self, At, Seen};
 use super::wire::{Http, Service, Step, Wire};
 use super::world::{Env, World};
 
@@ -32,28 +34,31 @@ impl World {
                     }
                 }
             }
-            Service::Http(http) => match &mut http.tls {
-                None => plain = Some(bytes.to_vec()),
-                Some(tls) => {
-                    if tls.is_spoken_to_plainly(bytes) {
-                        env.ledger.break_law("an https server is spoken to without TLS");
+            Service::Http(http) => {
+                begin_front(http, bytes, env);
+                match &mut http.tls {
+                    None => plain = Some(bytes.to_vec()),
+                    Some(tls) => {
+                        if tls.is_spoken_to_plainly(bytes) {
+                            env.ledger.break_law("an https server is spoken to without TLS");
+                        }
+                        let heard = tls.receive(bytes);
+                        env.has_garbled |= tls.is_garbled;
+                        if heard.plain.is_none() {
+                            env.ledger.excuse_origin(wire.origin.unwrap_or_default());
+                        }
+                        if !heard.answer.is_empty() {
+                            let late = if heard.is_done_now { env.tickets_late() } else { 0 };
+                            wire.out.push_back(Step::Sealed(late, heard.answer));
+                        }
+                        if heard.plain.is_none() {
+                            wire.out.push_back(Step::Fin);
+                        }
+                        wire.out.extend(heard.end);
+                        plain = heard.plain;
                     }
-                    let heard = tls.receive(bytes);
-                    env.has_garbled |= tls.is_garbled;
-                    if heard.plain.is_none() {
-                        env.ledger.excuse_origin(wire.origin.unwrap_or_default());
-                    }
-                    if !heard.answer.is_empty() {
-                        let late = if heard.is_done_now { env.tickets_late() } else { 0 };
-                        wire.out.push_back(Step::Sealed(late, heard.answer));
-                    }
-                    if heard.plain.is_none() {
-                        wire.out.push_back(Step::Fin);
-                    }
-                    wire.out.extend(heard.end);
-                    plain = heard.plain;
                 }
-            },
+            }
         }
         let plain = plain.unwrap_or_default();
         if let Service::Http(http) = &mut wire.service
@@ -81,7 +86,11 @@ impl World {
             let is_plain = matches!(&service, Service::Http(http) if http.tls.is_none());
             let is_plain = is_plain && wire.outer.is_none();
             wire.watcher = is_plain.then(Parser::default);
-            (wire.service, wire.origin, wire.opens_at) = (service, at, u64::MAX);
+            wire.origin = match at {
+                Some(At::Origin(at)) => Some(at),
+                _ => None,
+            };
+            (wire.service, wire.at, wire.opens_at) = (service, at, u64::MAX);
         }
         if let Some(bytes) = handed {
             let proxy = wire.proxy;
@@ -92,15 +101,25 @@ impl World {
         }
     }
 
-    /// A request that a proxy is to hand on has said whose it is.
+    /// A request that a proxy is to hand on, or that came to a front, has said whose it is.
     pub(crate) fn request_names(&mut self, id: usize, asked: &Asked) {
-        let server = proxies::server_of(&asked.host, &self.env);
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let is_tls = wire.has_tls();
+        let server = proxies::server_of(&asked.host, is_tls, &self.env);
         if server.is_none() {
             let host = &asked.host;
-            self.env.ledger.break_law(format!("a proxy is asked for {host}, which is nobody"));
+            let law = format!("w{id} is asked for {host}, which is nobody; over TLS: {is_tls}");
+            self.env.ledger.break_law(law);
         }
-        let Some(wire) = self.wires.get_mut(&id) else { return };
         let before = std::mem::replace(&mut wire.origin_before, server);
+        if wire.is_fronted() {
+            wire.origin = server;
+            if before.is_some() && before != server {
+                let law = format!("w{id} carries requests for two servers");
+                self.env.ledger.break_law_unless_crossed(law);
+            }
+            return;
+        }
         self.env.proxies.shared += u64::from(before.is_some() && before != server);
         wire.origin = server;
     }
@@ -121,13 +140,12 @@ impl World {
     /// A server has heard a piece of a request.
     fn hear(&mut self, id: usize, parsed: Parsed) {
         if let Parsed::Head(asked) = &parsed
-            && asked.is_absolute
-            && self.wires.get(&id).is_some_and(|wire| wire.outer.is_some())
+            && self.wires.get(&id).is_some_and(|wire| wire.names_only_here(asked))
         {
-            // What is written over TLS is not read along.
             self.request_names(id, asked);
         }
         let Some(wire) = self.wires.get_mut(&id) else { return };
+        let seen = Seen::of(wire);
         let origin = wire.origin.unwrap_or_default();
         let has_poison =
             wire.poison_at.is_some() || wire.out.iter().any(|step| matches!(step, Step::Poison(_)));
@@ -152,7 +170,7 @@ impl World {
                 env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
                     format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
                 });
-                check(&asked, http.proxy, origin, env);
+                check(&asked, http.proxy, &seen, origin, env);
                 if wire.watcher.is_none()
                     && let Some(law) = env.paces.request_comes(origin, env.now)
                 {
@@ -196,11 +214,28 @@ impl World {
     }
 }
 
+/// The first that a front hears may be TLS.
+fn begin_front(http: &mut Http, bytes: &[u8], env: &mut Env) {
+    let is_tls = bytes.first() == Some(&tls::HANDSHAKE_RECORD);
+    if std::mem::take(&mut http.is_untold_front)
+        && is_tls
+        && let Some(config) = env.ways.tls()
+    {
+        let (channel, is_faulty) = Channel::new(&config, env.plan.tls_fault_pm, &mut env.random);
+        http.hides_end = channel.is_curt;
+        http.tls = Some(Box::new(channel));
+        if is_faulty {
+            env.ledger.excuse_origin(0);
+        }
+    }
+}
+
 /// What must hold of a request that has come to a server, by a proxy perhaps.
-fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mut Env) {
+fn check(asked: &Asked, proxy: Option<usize>, seen: &Seen, origin: usize, env: &mut Env) {
     proxies::check(asked, proxy, origin, env);
     cookies::check(asked, origin, env);
     logins::check(asked, origin, env);
     basic::check(asked, origin, env);
     upgrades::check(asked, env);
+    ways::check(asked, seen, origin, env);
 }

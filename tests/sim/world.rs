@@ -19,6 +19,7 @@ use super::plan::{Plan, Scenario};
 use super::proxies::Proxies;
 use super::random::Random;
 use super::story::Story;
+use super::ways::Ways;
 use super::wire::{Phase, READABLE, Step, WRITABLE, Wire};
 
 /// What servers, wires and laws share.
@@ -31,6 +32,9 @@ pub(crate) struct Env {
     pub(crate) logins: Logins,
     pub(crate) basics: Basics,
     pub(crate) files: Files,
+    pub(crate) ways: Ways,
+    /// Bodies in br that were sent.
+    pub(crate) brs: u64,
     pub(crate) proxies: Proxies,
     pub(crate) story: Story,
     pub(crate) origins: Vec<Origin>,
@@ -414,7 +418,7 @@ impl World {
         }
         wire.writing = None;
         wire.begun += 1;
-        if wire.is_handed {
+        if wire.is_handed || wire.is_fronted() {
             // Whose it is it has not said yet.
             wire.origin = None;
         }
