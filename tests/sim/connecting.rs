@@ -11,8 +11,9 @@ use super::dns;
 use super::http;
 use super::net::blocked;
 use super::proxies::{self, Talk};
+use super::sockets;
 use super::tls::Channel;
-use super::ways::{At, Ways};
+use super::ways::At;
 use super::wire::{Http, Phase, Service, Step, WRITABLE, Wire};
 use super::world::{Deed, World};
 
@@ -21,7 +22,7 @@ impl World {
     pub(crate) fn connect(
         &mut self,
         to: Peer<'_>,
-        sockets: &SocketSettings,
+        settings: &SocketSettings,
         token: Token,
     ) -> io::Result<usize> {
         self.check_descriptors()?;
@@ -30,7 +31,7 @@ impl World {
         self.env.story.tell(now, &[1, id as u64], || format!("w{id}  connects to {to}"));
         let (mut wire, outcome) = match to {
             Peer::Address(to) => {
-                if let Some(refusal) = Ways::refusal_of(to, sockets) {
+                if let Some(refusal) = sockets::refusal_of(to, settings) {
                     return Err(refusal);
                 }
                 self.dial(id, to, token)?
@@ -38,7 +39,7 @@ impl World {
             Peer::Unix(path) => self.dial_path(id, path, token)?,
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
-        wire.sockets = sockets.clone();
+        wire.sockets = settings.clone();
         self.wires.insert(id, wire);
         if let Some((delay, error)) = outcome {
             self.plan(delay, Deed::ConnectEnds(id, error));
@@ -90,10 +91,10 @@ impl World {
 
     /// A socket of the file system connects or not; some systems take their time for it.
     fn dial_path(&mut self, id: usize, path: &Path, token: Token) -> io::Result<(Wire, Outcome)> {
-        if let Some(refusal) = Ways::refusal_of_path(path) {
+        if let Some(refusal) = sockets::refusal_of_path(path) {
             return Err(refusal);
         }
-        let at = At::Path(Ways::path_at(path).unwrap_or_default());
+        let at = At::Path(sockets::path_at(path).unwrap_or_default());
         let latency = self.latency();
         let (mut service, mut outcome) = (self.http_service(at), Some((latency, None)));
         if self.env.random.chance(self.env.plan.connect_fault_pm) {

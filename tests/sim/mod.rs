@@ -31,6 +31,7 @@ mod plan;
 mod proxies;
 mod random;
 mod serving;
+mod sockets;
 mod story;
 mod tls;
 mod upgrades;
@@ -110,7 +111,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let salt = mix(seed);
     let mut origins = origins(&plan, &mut random);
     let ways = Ways::of(salt, &plan, &mut origins);
-    let hosts = hosts(&origins);
+    let hosts = [hosts(&origins), ways.hosts()].concat();
     let mut settings = settings(&plan, &mut random);
     let proxies = Proxies::of(seed, &plan);
     proxies.set(&mut settings, seed, plan.has_limits);

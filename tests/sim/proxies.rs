@@ -516,7 +516,7 @@ impl Talk {
 /// A server by host and port, or a front.
 fn server_named(target: &str, env: &Env) -> Option<At> {
     let is_it = |origin: &Origin| target == format!("{}:{}", origin.host, origin.port);
-    let front = target.parse().ok().and_then(|to| env.ways.front_at(to));
+    let front = env.ways.front_named(target);
     let server = env.origins.iter().position(is_it);
     front.map(At::Front).or(server.map(At::Origin))
 }

@@ -9,11 +9,8 @@
 //! reused or heard at.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use whippet::{ConnectTo, Error, Kind, Peer, Request, Settings, SocketSettings};
@@ -21,6 +18,7 @@ use whippet::{ConnectTo, Error, Kind, Peer, Request, Settings, SocketSettings};
 use super::asked::Asked;
 use super::plan::Plan;
 use super::random::{Random, mix};
+use super::sockets::Made;
 use super::tls;
 use super::wire::Wire;
 use super::world::{Env, Origin};
@@ -60,82 +58,11 @@ pub(crate) enum At {
     Path(usize),
 }
 
-/// How the sockets of a request are made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Made {
-    /// A path at which a front listens.
-    Path(usize),
-    NoSuchPath,
-    ForbiddenPath,
-    /// From addresses that the machine has.
-    From(u8),
-    /// From an address that it has not.
-    FromNowhere,
-    FromV6,
-    Interface,
-    NoSuchInterface,
-    KeepAlive,
-    UserTimeout,
-    Delay,
-}
-
 /// What goes to one server, or to any, is led to a front.
 #[derive(Clone, Copy, Debug)]
 struct Detour {
     of: Option<usize>,
     front: usize,
-}
-
-impl Made {
-    fn any(random: &mut Random) -> Self {
-        *random.pick(&[
-            Self::Path(0),
-            Self::Path(1),
-            Self::NoSuchPath,
-            Self::ForbiddenPath,
-            Self::From(1),
-            Self::From(2),
-            Self::FromNowhere,
-            Self::FromV6,
-            Self::Interface,
-            Self::NoSuchInterface,
-            Self::KeepAlive,
-            Self::UserTimeout,
-            Self::Delay,
-        ])
-    }
-
-    fn settings(self) -> SocketSettings {
-        let new = SocketSettings::new();
-        let second = Duration::from_secs(1);
-        match self {
-            Self::Path(nth) => new.with_unix_socket(PATHS[nth]),
-            Self::NoSuchPath => new.with_unix_socket("/run/none"),
-            Self::ForbiddenPath => new.with_unix_socket(FORBIDDEN_PATH),
-            Self::From(last) => {
-                new.with_local_address(local_v4(last)).with_local_address(local_v6(last))
-            }
-            Self::FromNowhere => {
-                new.with_local_address(local_v4(9)).with_local_address(local_v6(9))
-            }
-            Self::FromV6 => new.with_local_address(local_v6(1)),
-            Self::Interface => new.with_interface(INTERFACE),
-            Self::NoSuchInterface => new.with_interface("none0"),
-            Self::KeepAlive => new.with_keep_alive(60 * second, second, 3),
-            Self::UserTimeout => new.with_user_timeout(20 * second),
-            Self::Delay => new.with_no_delay(false),
-        }
-    }
-
-    /// No such socket is ever made.
-    fn is_doomed(self) -> bool {
-        let paths = [Self::NoSuchPath, Self::ForbiddenPath];
-        paths.contains(&self) || matches!(self, Self::FromNowhere | Self::NoSuchInterface)
-    }
-
-    fn is_path(self) -> bool {
-        matches!(self, Self::Path(_) | Self::NoSuchPath | Self::ForbiddenPath)
-    }
 }
 
 /// What a seed has of them.
@@ -212,7 +139,10 @@ impl Ways {
             || ":".to_owned(),
             |at| format!("{}:{}", origins[at].host, origins[at].port),
         );
-        let to = self.fronts[detour.front].map(|to| to.to_string()).unwrap_or_default();
+        let to = match (FRONT_NAMES[detour.front], self.fronts[detour.front]) {
+            (None, Some(to)) => to.to_string(),
+            (name, _) => format!("{}:{FRONT_PORT}", name.unwrap_or_default()),
+        };
         ConnectTo::new(&format!("{from}:{to}")).unwrap()
     }
 
@@ -272,37 +202,34 @@ impl Ways {
 
 /// The world's part.
 impl Ways {
+    /// A front by its host and port.
+    pub(crate) fn front_named(&self, target: &str) -> Option<usize> {
+        let is_it =
+            |name: &Option<&str>| name.is_some_and(|name| target == format!("{name}:{FRONT_PORT}"));
+        let named = FRONT_NAMES.iter().position(is_it).filter(|_| self.detour_pm > 0);
+        named.or_else(|| self.front_at(target.parse().ok()?))
+    }
+
+    /// What the hosts file has of them, and the system's resolver.
+    pub(crate) fn hosts(&self) -> Vec<u8> {
+        let named = FRONT_NAMES.iter().zip(&self.fronts);
+        let lines = named.filter_map(|(name, at)| Some(format!("{} {}\n", (*at)?.ip(), (*name)?)));
+        lines.filter(|_| self.detour_pm > 0).collect::<String>().into_bytes()
+    }
+
+    pub(crate) fn address_of(&self, host: &str) -> Option<IpAddr> {
+        let nth = FRONT_NAMES.iter().position(|name| *name == Some(host))?;
+        self.fronts[nth].map(|front| front.ip())
+    }
+
     /// Whose address it is.
     pub(crate) fn front_at(&self, to: SocketAddr) -> Option<usize> {
         let has_them = self.detour_pm > 0;
         self.fronts.iter().position(|front| *front == Some(to)).filter(|_| has_them)
     }
 
-    pub(crate) fn path_at(path: &Path) -> Option<usize> {
-        PATHS.iter().position(|known| path == Path::new(known))
-    }
-
     pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.clone()
-    }
-
-    /// What the kernel refuses of a path.
-    pub(crate) fn refusal_of_path(path: &Path) -> Option<io::Error> {
-        let errno = if path == Path::new(FORBIDDEN_PATH) { EACCES } else { ENOENT };
-        Self::path_at(path).is_none().then(|| io::Error::from_raw_os_error(errno))
-    }
-
-    /// What it refuses of a socket to an address, in the order in which it is told.
-    pub(crate) fn refusal_of(to: SocketAddr, sockets: &SocketSettings) -> Option<io::Error> {
-        let locals: Vec<IpAddr> = sockets.local_addresses().collect();
-        let local = locals.iter().find(|local| local.is_ipv4() == to.is_ipv4());
-        let what = match (local, sockets.interface()) {
-            (None, _) if !locals.is_empty() => "the local address is of the other family",
-            (_, Some(name)) if name != INTERFACE => "interface: no such device",
-            (Some(ip), _) if !is_local(*ip) => "local address: cannot be assigned",
-            _ => return None,
-        };
-        Some(io::Error::other(what))
     }
 }
 
@@ -331,6 +258,7 @@ pub(crate) fn check(asked: &Asked, wire: &Seen, origin: usize, env: &mut Env) {
     };
     let server = &env.origins[origin];
     let host = match place {
+        At::Front(nth) if FRONT_NAMES[nth].is_some() => None,
         At::Front(nth) => ways.fronts[nth].map(|front| front.ip()),
         _ => server.host.parse().ok(),
     };
@@ -407,7 +335,13 @@ pub(crate) fn excuses(id: u64, error: &Error, env: &mut Env) -> bool {
             ways.doomed += u64::from(is_doomed);
             is_doomed || made == Some(Made::FromV6)
         }
-        _ => false,
+        Kind::Dns | Kind::Timeout => false,
+        _ => {
+            if made.is_some_and(Made::is_doomed) {
+                env.ledger.break_law(format!("fetch {id} had no socket, and fails by: {error}"));
+            }
+            false
+        }
     }
 }
 
@@ -459,27 +393,11 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-fn local_v4(last: u8) -> IpAddr {
-    Ipv4Addr::new(10, 1, 0, last).into()
-}
-
-fn local_v6(last: u8) -> IpAddr {
-    Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, last.into()).into()
-}
-
-/// The machine has these.
-fn is_local(ip: IpAddr) -> bool {
-    (1..=2).any(|last| ip == local_v4(last) || ip == local_v6(last))
-}
-
-const PATHS: [&str; 2] = ["/run/front.sock", "/run/other.sock"];
-const FORBIDDEN_PATH: &str = "/root/front.sock";
-const INTERFACE: &str = "eth0";
 const FRONTS: usize = 2;
+/// One of them is found by its name, and one by its address.
+const FRONT_NAMES: [Option<&str>; FRONTS] = [Some("f0.test"), None];
 const FRONT_PORT: u16 = 8_443;
 const PRIVATE_NET: u8 = 10;
 const PUBLIC_NET: u8 = 11;
 const PUBLIC_V6: u16 = 0x2600;
-const ENOENT: i32 = 2;
-const EACCES: i32 = 13;
 const SALT: u64 = 0x77_61_79_73;

@@ -382,7 +382,8 @@ impl World {
     pub(crate) fn ask_system(&mut self, host: &str, ticket: u64) {
         let fails = self.env.random.chance(self.env.plan.dns_fault_pm);
         let origin = self.env.origins.iter().position(|origin| origin.host == host);
-        let mut addresses = Err(io::Error::other("no such name"));
+        let front = self.env.ways.address_of(host).map(|ip| vec![ip]);
+        let mut addresses = front.ok_or_else(|| io::Error::other("no such name"));
         if let Some(at) = origin {
             let origin = &self.env.origins[at];
             if fails {
