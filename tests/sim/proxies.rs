@@ -475,10 +475,10 @@ impl Talk {
             // A word too many.
             env.ledger.excuse_origin(0);
             let more = super::http::unasked(&mut env.random);
-            // Whether it is TLS, a front has yet to hear.
+            // Whether it is TLS, a front has yet to hear: before that, it is taken for an answer.
             let is_tls = match at {
                 At::Origin(at) => env.origins[at].tls.is_some(),
-                At::Front(_) | At::Path(_) => true,
+                At::Front(_) | At::Path(_) => false,
             };
             steps.push(if is_tls { Step::Sealed(0, more) } else { Step::Poison(more) });
             return Heard::Leads(steps, at);
