@@ -1,5 +1,5 @@
-//! Logins that are shown unasked, of scheme Basic: in the URL, by the request, and listed by host as
-//! `.netrc` has them.
+//! Logins that are shown unasked, of scheme Basic: in the URL, by the request, and listed by host
+//! as `.netrc` has them.
 //!
 //! What must hold: a request's own login comes with it to the origin that it is for, as long as no
 //! redirect has led to another, and to nobody else, nor afterwards; that of a listed host comes to

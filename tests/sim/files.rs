@@ -1,9 +1,9 @@
 //! Bodies that are files: real ones, without a name, some of which change while they are sent or
 //! before.
 //!
-//! What must hold: a server hears what stood in the file when it was given, and as much, again after
-//! redirects and retries; where the file gets shorter, the fetch fails by that, or for another cause, unless its
-//! answer did not wait for the rest.
+//! What must hold: a server hears what stood in the file when it was given, and as much, again
+//! after redirects and retries; where the file gets shorter, the fetch fails by that, or for
+//! another cause, unless its answer did not wait for the rest.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -49,7 +49,8 @@ enum Change {
 }
 
 impl Files {
-    /// Drawn apart from all else: a seed without files is the same as if there were none for anybody.
+    /// Drawn apart from all else: a seed without files is the same as if there were none for
+    /// anybody.
     pub(crate) fn of(salt: u64, plan: &Plan) -> Self {
         let mut random = Random::new(mix(salt ^ SALT));
         let per_mille = if random.chance(400) { random.below(600) as u32 } else { 0 };

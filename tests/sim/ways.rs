@@ -1,12 +1,13 @@
-//! How requests go where it is not the usual way: over sockets of the file system, from an address or
-//! an interface of one's own, with options; led elsewhere (connect-to); and what may not be contacted.
+//! How requests go where it is not the usual way: over sockets of the file system, from an address
+//! or an interface of one's own, with options; led elsewhere (connect-to); and what may not be
+//! contacted.
 //!
 //! A *front* is a server that stands before all of the seed's servers, at a path or at an address
-//! of its own: it is plain and TLS, and learns from a request whose it is. What must hold: a request
-//! comes by the socket and to the place that its number has it come by, with the Host and the TLS
-//! name of its URL; one connection to a front carries requests for one server; sockets that cannot
-//! be made fail to connect, and nothing else; where private addresses are denied, none is dialled,
-//! reused or heard at.
+//! of its own: it is plain and TLS, and learns from a request whose it is. What must hold: a
+//! request comes by the socket and to the place that its number has it come by, with the Host and
+//! the TLS name of its URL; one connection to a front carries requests for one server; sockets that
+//! cannot be made fail to connect, and nothing else; where private addresses are denied, none is
+//! dialled, reused or heard at.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

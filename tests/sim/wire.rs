@@ -537,8 +537,8 @@ impl Wire {
         self.fin = true;
         self.out.clear();
         self.arrived(env);
-        // One that behaves has ended another protocol only when it has heard the client's last word,
-        // close_notify included: it is not gone before (RFC 9112 §9.6).
+        // One that behaves has ended another protocol only when it has heard the client's last
+        // word, close_notify included: it is not gone before (RFC 9112 §9.6).
         let lingers = self.speech().is_some() && env.plan.scenario.is_calm();
         if env.random.chance(500) && !lingers {
             self.server_gone = true;
