@@ -2,6 +2,7 @@
 
 mod sim;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,9 @@ fn check(seed: u64) -> Result<(), String> {
     HEDGES.fetch_add(outcome.hedges, Ordering::Relaxed);
     SHARED.fetch_add(outcome.shared, Ordering::Relaxed);
     SWITCHED.fetch_add(outcome.switched, Ordering::Relaxed);
+    for (what, count) in outcome.counts {
+        *COUNTS.lock().unwrap().entry(what).or_default() += count;
+    }
     if outcome.broken.is_some() {
         return Err(outcome.line());
     }
@@ -65,6 +69,9 @@ fn five_hundred_seeds() {
     assert_eq!(count, 500);
     assert!(HEDGES.load(Ordering::Relaxed) > 0, "nothing was asked for twice");
     assert!(SHARED.load(Ordering::Relaxed) > 0, "no origins shared a connection to a proxy");
+    for (what, count) in &*COUNTS.lock().unwrap() {
+        assert!(*count > 20, "{what}: {count}");
+    }
     assert!(SWITCHED.load(Ordering::Relaxed) > 50, "few spoke another protocol to its end");
 }
 
@@ -90,6 +97,7 @@ fn many_seeds() {
     println!("{count} seeds from {from} in {took:.1} s, {} fail", failures.len());
     let [hedges, switched] = [&HEDGES, &SWITCHED].map(|count| count.load(Ordering::Relaxed));
     println!("{hedges} requests sent twice, {switched} other protocols spoken to their ends");
+    println!("{:?}", COUNTS.lock().unwrap());
     assert!(failures.is_empty());
 }
 
@@ -108,5 +116,7 @@ static HEDGES: AtomicU64 = AtomicU64::new(0);
 static SHARED: AtomicU64 = AtomicU64::new(0);
 /// The same of other protocols that were spoken to their ends.
 static SWITCHED: AtomicU64 = AtomicU64::new(0);
+/// By what it is, how often that came about.
+static COUNTS: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
 /// One seed in so many is run twice.
 const REPEATED: u64 = 16;

@@ -5,7 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-use super::random::Random;
+use super::random::{Random, mix};
 
 /// How a body is coded. Of each of them the end can be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,11 +15,26 @@ pub(crate) enum Coded {
     Raw,
     Zstd,
     GzipOfZstd,
+    Br,
+    GzipOfBr,
 }
 
 impl Coded {
-    pub(crate) fn pick(random: &mut Random) -> Self {
-        *random.pick(&[Self::Gzip, Self::Zlib, Self::Raw, Self::Zstd, Self::GzipOfZstd])
+    /// For the response `nonce`: br by that number, in half of the seeds.
+    pub(crate) fn pick(random: &mut Random, salt: u64, nonce: u64) -> Self {
+        let other =
+            *random.pick(&[Self::Gzip, Self::Zlib, Self::Raw, Self::Zstd, Self::GzipOfZstd]);
+        if Random::new(mix(salt ^ BR_SALT)).chance(500) {
+            let mut random = Random::new(mix(salt ^ BR_SALT ^ nonce));
+            if random.chance(400) {
+                return *random.pick(&[Self::Br, Self::GzipOfBr]);
+            }
+        }
+        other
+    }
+
+    pub(crate) fn is_br(self) -> bool {
+        matches!(self, Self::Br | Self::GzipOfBr)
     }
 
     /// What Content-Encoding says of it.
@@ -29,6 +44,8 @@ impl Coded {
             Self::Zlib | Self::Raw => "deflate",
             Self::Zstd => "zstd",
             Self::GzipOfZstd => "zstd, gzip",
+            Self::Br => "br",
+            Self::GzipOfBr => "br, gzip",
         }
     }
 
@@ -47,17 +64,40 @@ impl Coded {
             }
             Self::Zstd => zstd(body),
             Self::GzipOfZstd => gzip(&zstd(body)),
+            Self::Br => br(body),
+            Self::GzipOfBr => gzip(&br(body)),
         }
     }
 
     /// What is encoded ends early, or late, or begins as nothing does: it is no whole body.
     pub(crate) fn spoil(self, encoded: &mut Vec<u8>, random: &mut Random) {
         match random.below(3) {
-            0 => encoded.push(random.below(31) as u8),
+            // The bits of a window larger than br has (RFC 7932 §9.1).
+            1 if self == Self::Br => encoded[0] = 0b001_0001,
             1 if self != Self::Raw => encoded[0] ^= 0x47,
-            _ => encoded.truncate(1 + random.index(encoded.len() - 1)),
+            2 if encoded.len() > 1 => encoded.truncate(1 + random.index(encoded.len() - 1)),
+            1 => encoded.truncate(1 + random.index(encoded.len() - 1)),
+            _ => encoded.push(random.below(31) as u8),
         }
     }
+}
+
+/// What is stored in the form of br (RFC 7932), in meta-blocks that are not compressed.
+fn br(body: &[u8]) -> Vec<u8> {
+    // §9.1: a window of 64 KiB (WBITS 16, the bit 0); then each meta-block's header, whose bits are
+    // filled up to a byte, and its bytes.
+    let (mut encoded, mut window_bits) = (Vec::new(), 1);
+    for piece in body.chunks(BR_PIECE_BYTES_MAX) {
+        // §9.2: ISLAST 0, MNIBBLES 0 (four nibbles), MLEN - 1, ISUNCOMPRESSED 1.
+        let length = piece.len() as u32 - 1;
+        let header = (length << 3 | 1 << 19) << window_bits;
+        encoded.extend_from_slice(&header.to_le_bytes()[..3]);
+        encoded.extend_from_slice(piece);
+        window_bits = 0;
+    }
+    // ISLAST 1 and ISLASTEMPTY 1.
+    encoded.push(0b11 << window_bits);
+    encoded
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -72,3 +112,7 @@ fn zstd(body: &[u8]) -> Vec<u8> {
     encoded.truncate(length);
     encoded
 }
+
+/// One meta-block's, with four nibbles for its length.
+const BR_PIECE_BYTES_MAX: usize = 1 << 16;
+const BR_SALT: u64 = 0x6272;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::http::Asked;
+use super::asked::Asked;
 use super::world::Env;
 
 /// What servers have set, by the number of their origin: each has a host of its own.

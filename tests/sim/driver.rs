@@ -7,36 +7,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use whippet::net::Traced;
-use whippet::{
-    Error, Event, FetchId, Head, Kind, Limit, Phase, Reactor, Request, Response, Settings, Stats,
-};
+use whippet::{FetchId, Limit, Reactor, Request, Settings};
 
-use super::ledger::{Asking, Ledger};
+use super::events::{self, TICK_US};
+use super::jobs::{self, Job};
+use super::ledger::Ledger;
 use super::net::SimNet;
-use super::plan::Scenario;
-use super::random::{Random, mix};
-use super::story::digest;
-use super::upgrades;
-use super::uploads::{self, Pushes, Pushing};
+use super::random::Random;
+use super::uploads::Pushes;
 use super::watch::Watch;
 use super::wire::Wire;
-use super::world::{Env, World};
-
-/// One fetch, as the program knows it.
-struct Job {
-    /// None: it is being submitted.
-    fetch: Option<FetchId>,
-    collects: bool,
-    nonce: Option<u64>,
-    taken: u64,
-    paused_until: Option<u64>,
-    total: Option<Duration>,
-    deadline: Option<u64>,
-    /// Its body, where it is pushed.
-    pushing: Option<Pushing>,
-    /// How much it means to say in another protocol, where it asks for one.
-    says: Option<u64>,
-}
+use super::world::World;
 
 pub(crate) struct Driver {
     world: Rc<RefCell<World>>,
@@ -174,6 +155,7 @@ impl Driver {
             self.cancel_one();
         }
         self.give(now);
+        self.world.borrow_mut().env.files.cut_one();
         if self.random.chance(plan.pause_pm)
             && let Some(id) = self.any_job()
         {
@@ -252,93 +234,8 @@ impl Driver {
         }
     }
 
-    fn request(&mut self, id: u64) -> (Request, Job) {
-        let salt = self.world.borrow().env.ledger.salt;
-        let mut world = self.world.borrow_mut();
-        // Chosen by the request's number alone: a request that did not fit is the same later.
-        let mut random = Random::new(mix(salt ^ id));
-        let at = random.index(world.env.origins.len());
-        let method = *random.pick(&["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE"]);
-        let url = format!("{}/{id}/0", world.env.origins[at].base);
-        let mut request = Request::new(method, url).unwrap().tag(id);
-        let (mut length, mut pushing, mut is_once) = (0, None, false);
-        if matches!(method, "POST" | "PUT") {
-            length = random.magnitude(world.env.plan.body_bytes.max(100));
-            let (body, pushed, once) = uploads::body(id, salt, length);
-            (pushing, is_once) = (pushed, once);
-            request = request.body(body).expect_continue(uploads::expects(id, salt));
-        }
-        let collects = random.chance(500);
-        request = request.collect(collects);
-        if random.chance(100) {
-            request = request.decode(false);
-        }
-        if random.chance(60) {
-            request = request.header("Connection", "close").unwrap();
-        }
-        #[cfg(feature = "digest")]
-        if random.chance(world.env.plan.login_pm) && !is_once {
-            request = request.digest_auth("me", "hush").unwrap();
-            world.env.logins.enable(id);
-        }
-        let (upgrade_pm, most) = (world.env.plan.upgrade_pm, world.env.plan.body_bytes);
-        let says = upgrades::says(id, salt, upgrade_pm, most);
-        if says.is_some() {
-            request = request.upgrade("sim").unwrap();
-        }
-        if random.chance(50) {
-            request = request.cookies(false);
-            world.env.cookies.leave_out(id);
-        }
-        let (total, deadline);
-        (request, total, deadline) = self.limited(request, &world.env, &mut random);
-        let chance = Random::new(mix(!salt ^ id));
-        request = world.env.proxies.choose(request, chance);
-        let (body_bytes, is_collected) = (length, collects);
-        let asking = Asking { body_bytes, is_once, origin: at, says, is_collected };
-        world.env.ledger.ask(id, asking);
-        let job = Job {
-            fetch: None,
-            collects,
-            nonce: None,
-            taken: 0,
-            paused_until: None,
-            total,
-            deadline,
-            pushing,
-            says,
-        };
-        (request, job)
-    }
-
-    /// A request with limits of its own, perhaps; its total, and its deadline.
-    fn limited(
-        &self,
-        mut request: Request,
-        env: &Env,
-        random: &mut Random,
-    ) -> (Request, Option<Duration>, Option<u64>) {
-        let (mut total, mut deadline) = (self.settings.timeouts.get(Limit::Total), None);
-        if !env.plan.has_limits {
-            return (request, total, deadline);
-        }
-        if random.chance(200) {
-            let limit = super::span(random, 20_000_000);
-            request = request.timeout(limit);
-            total = Some(limit);
-        }
-        if random.chance(100) {
-            let at = env.now + random.magnitude(20_000_000);
-            request = request.deadline(self.epoch + Duration::from_micros(at));
-            deadline = Some(at);
-        }
-        if random.chance(100) {
-            request = request.body_bytes_max(random.magnitude(100_000));
-        }
-        if random.chance(200) {
-            request = request.retries(random.below(4) as u32);
-        }
-        (request, total, deadline)
+    fn request(&self, id: u64) -> (Request, Job) {
+        jobs::request(id, &self.settings, self.epoch, &mut self.world.borrow_mut().env)
     }
 
     /// Waits, and takes what has happened: all of it, or sometimes not.
@@ -380,7 +277,8 @@ impl Driver {
             }
             let Some(event) = self.reactor.next_event() else { break };
             let mut world = self.world.borrow_mut();
-            let pauses = take(&mut world, &mut self.jobs, &mut self.pushes, &mut self.over, event);
+            let pauses =
+                events::take(&mut world, &mut self.jobs, &mut self.pushes, &mut self.over, event);
             drop(world);
             if let Some(id) = pauses
                 && self.random.chance(self.pause_pm())
@@ -439,7 +337,7 @@ impl Driver {
         law(!has_reserve || is_bounded, "too much waits in memory");
         law(reactor.idle_connections() <= self.settings.idle_connections_max, "too many are idle");
         law(reactor.idle_connections() <= reactor.connections(), "idle ones that are none");
-        let is_servers = |wire: &&Wire| wire.origin.is_some() || wire.proxy.is_some();
+        let is_servers = |wire: &&Wire| wire.at.is_some() || wire.proxy.is_some();
         let sockets = world.wires.values().filter(is_servers).count();
         let lookups = world.wires.len() - sockets + world.datagrams.len();
         let working = reactor.connections() - reactor.idle_connections();
@@ -484,165 +382,7 @@ impl Driver {
     }
 }
 
-/// Takes one event. `Some`: a fetch that goes on.
-fn take(
-    world: &mut World,
-    jobs: &mut BTreeMap<u64, Job>,
-    pushes: &mut Pushes,
-    over: &mut Vec<FetchId>,
-    event: Event<'_>,
-) -> Option<u64> {
-    let (Event::Head { id, tag, .. }
-    | Event::Body { id, tag, .. }
-    | Event::Writable { id, tag, .. }
-    | Event::Done { id, tag, .. }
-    | Event::Failed { id, tag, .. }) = &event
-    else {
-        return None;
-    };
-    let tag = *tag;
-    let Some(job) = jobs.get_mut(&tag).filter(|job| job.fetch == Some(*id)) else {
-        world.env.ledger.break_law(format!("an event of fetch {tag}, which has ended"));
-        return None;
-    };
-    let env = &mut world.env;
-    match event {
-        Event::Head { head, .. } => {
-            env.story.tell(env.now, &[61, tag, head.status().as_u16().into()], || {
-                format!("f{tag}  head: {}", head.status())
-            });
-            if job.paused_until.is_some() || job.collects || job.nonce.is_some() {
-                env.ledger.break_law(format!("fetch {tag} was given a head it cannot take"));
-            }
-            job.nonce = Some(nonce_of(&head));
-            env.ledger.check_chunk(tag, nonce_of(&head), 0, &[]);
-            if head.status() == 101 {
-                switch(env, pushes, tag, job);
-            }
-            Some(tag)
-        }
-        Event::Body { chunk, .. } => {
-            env.story.tell(env.now, &[62, tag, digest(chunk)], || {
-                format!("f{tag}  body: {} bytes", chunk.len())
-            });
-            if job.paused_until.is_some() || job.collects || job.nonce.is_none() || chunk.is_empty()
-            {
-                env.ledger.break_law(format!("fetch {tag} was given a body it cannot take"));
-            }
-            env.ledger.check_chunk(tag, job.nonce.unwrap_or_default(), job.taken, chunk);
-            job.taken += chunk.len() as u64;
-            Some(tag)
-        }
-        Event::Writable { offset, .. } => {
-            env.story.tell(env.now, &[65, tag, offset], || {
-                format!("f{tag}  is asked for byte {offset} of its body")
-            });
-            pushes.asked(tag, offset, env.now, &mut env.ledger);
-            Some(tag)
-        }
-        Event::Done { stats, response, .. } => {
-            pushes.end(tag);
-            done(world, tag, job, &stats, response.as_ref());
-            end(jobs, over, tag);
-            None
-        }
-        Event::Failed { error, stats, partial, .. } => {
-            pushes.end(tag);
-            failed(world, tag, job, &error, &stats, partial.as_ref());
-            end(jobs, over, tag);
-            None
-        }
-        _ => None,
-    }
-}
-
-/// A fetch has changed its protocol: the program has something to say in it.
-fn switch(env: &mut Env, pushes: &mut Pushes, tag: u64, job: &Job) {
-    match (job.says, job.fetch) {
-        (Some(says), Some(fetch)) => pushes.switch(tag, fetch, says),
-        _ => env.ledger.break_law(format!("fetch {tag} changed to what it did not ask for")),
-    }
-}
-
-fn end(jobs: &mut BTreeMap<u64, Job>, over: &mut Vec<FetchId>, tag: u64) {
-    over.extend(jobs.remove(&tag).and_then(|job| job.fetch));
-}
-
-fn done(world: &mut World, tag: u64, job: &Job, stats: &Stats, response: Option<&Response>) {
-    let env = &mut world.env;
-    env.ledger.fetches_done += 1;
-    env.story.tell(env.now, &[63, tag, stats.wire_bytes, stats.attempts.into()], || {
-        format!("f{tag}  done: {} bytes, {} attempts", stats.wire_bytes, stats.attempts)
-    });
-    if response.is_some() != job.collects {
-        env.ledger.break_law(format!("fetch {tag} is told in the wrong way"));
-    }
-    let (nonce, taken) = match response {
-        Some(response) => {
-            let nonce = nonce_of(&response.head());
-            env.ledger.check_chunk(tag, nonce, 0, response.body());
-            (nonce, response.body().len() as u64)
-        }
-        None => (job.nonce.unwrap_or_default(), job.taken),
-    };
-    env.ledger.check_whole(tag, nonce, taken);
-    check_time(world, tag, job, stats);
-}
-
-fn failed(
-    world: &mut World,
-    tag: u64,
-    job: &Job,
-    error: &Error,
-    stats: &Stats,
-    partial: Option<&Response>,
-) {
-    let env = &mut world.env;
-    env.ledger.fetches_failed += 1;
-    env.story.tell(env.now, &[64, tag, stats.attempts.into(), error.kind() as u64], || {
-        format!("f{tag}  failed: {error}")
-    });
-    if let Some(partial) = partial {
-        env.ledger.check_chunk(tag, nonce_of(&partial.head()), 0, partial.body());
-    }
-    let is_once = env.ledger.asking(tag).is_some_and(|asking| asking.is_once);
-    let is_refusal = env.paces.is_refusal(error);
-    let may = env.ledger.is_excused(tag)
-        || (is_refusal && !env.plan.scenario.is_calm())
-        || error.kind() == Kind::Redirect && is_once
-        || matches!(error.kind(), Kind::Timeout | Kind::TooLarge) && env.plan.has_limits
-        || env.plan.scenario == Scenario::Scarce;
-    if !may {
-        env.ledger.break_law(format!("fetch {tag} failed without a cause: {error}"));
-    }
-    if error.kind() == Kind::Connect && error.phase() == Phase::Queue && !is_refusal {
-        env.ledger.break_law(format!("fetch {tag} was refused without a circuit: {error}"));
-    }
-    if error.kind() == Kind::Timeout && error.limit().is_none() {
-        env.ledger.break_law(format!("fetch {tag} timed out by no limit"));
-    }
-    check_time(world, tag, job, stats);
-}
-
-/// Whether it has ended by its limits.
-fn check_time(world: &mut World, tag: u64, job: &Job, stats: &Stats) {
-    let env = &mut world.env;
-    let slack = Duration::from_micros(env.plan.slack_us() * 2 + TICK_US + env.leapt_us);
-    let took = stats.timings.total;
-    if let Some(total) = job.total
-        && took > total.saturating_add(slack)
-    {
-        env.ledger.break_law(format!("fetch {tag} took {took:?}, of {total:?} that it had"));
-    }
-}
-
-fn nonce_of(head: &Head<'_>) -> u64 {
-    let value = head.header("X-Nonce").unwrap_or_default();
-    String::from_utf8_lossy(value).parse().unwrap_or_default()
-}
-
 const DECODER_BYTES_MAX: usize = 20 << 20;
-const TICK_US: u64 = 1_000;
 const TURNS_MAX: u64 = 1_000_000;
 const STILL_TURNS_MAX: u64 = 5_000;
 const EVENTS_A_TURN_MAX: u64 = 200_000;

@@ -1,7 +1,10 @@
 //! An HTTP/1.1 server without sockets: requests are parsed, answers are steps.
 
+use super::asked::Asked;
+use super::basic::AWAY;
 use super::coding::Coded;
 use super::cookies;
+use super::framing::{Framing, Said};
 use super::ledger::Answer;
 use super::logins;
 use super::paces;
@@ -9,157 +12,8 @@ use super::plan::Fault;
 use super::proxies;
 use super::random::{Random, body_bytes};
 use super::upgrades;
-use super::uploads::Heard;
 use super::wire::{Http, Step};
 use super::world::Env;
-
-/// A request, as far as a server cares.
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    pub(crate) id: u64,
-    pub(crate) hop: u64,
-    pub(crate) method: String,
-    /// Of a chunked body, known when it is whole.
-    pub(crate) length: u64,
-    pub(crate) is_chunked: bool,
-    /// It waits for a word before it sends its body.
-    pub(crate) expects: bool,
-    /// The values of its Cookie fields.
-    pub(crate) cookies: Vec<String>,
-    pub(crate) authorization: Option<String>,
-    pub(crate) host: String,
-    /// Its target names the server too, as for a proxy.
-    pub(crate) is_absolute: bool,
-    /// What it says to a proxy of who asks, in lower case.
-    pub(crate) proxy_login: Option<String>,
-    /// It asks for another protocol.
-    pub(crate) upgrades: bool,
-    asks_close: bool,
-    accepts_codings: bool,
-}
-
-pub(crate) enum Parsed {
-    /// The first byte of a request.
-    Begun,
-    Head(Asked),
-    Whole(Asked),
-}
-
-/// Reads requests, in pieces of any size. Strict: a client that is not is at fault.
-#[derive(Default)]
-pub(crate) struct Parser {
-    head: Vec<u8>,
-    body: Option<(Asked, u64, Heard)>,
-}
-
-impl Parser {
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Parsed>, String> {
-        let mut parsed = Vec::new();
-        while !bytes.is_empty() {
-            if let Some((asked, at, heard)) = &mut self.body {
-                let left = if asked.is_chunked { heard.left } else { asked.length - *at };
-                let count = bytes.len().min(left as usize);
-                if asked.is_chunked && count == 0 {
-                    heard.framing(bytes[0])?;
-                    bytes = &bytes[1..];
-                }
-                let (piece, rest) = bytes.split_at(count);
-                if body_bytes(upload(asked.id), *at, count) != piece {
-                    return Err(format!("the body of request {} is not as given", asked.id));
-                }
-                *at += count as u64;
-                heard.left -= if asked.is_chunked { count as u64 } else { 0 };
-                if heard.is_whole {
-                    asked.length = *at;
-                }
-                bytes = rest;
-            } else {
-                if self.head.is_empty() {
-                    parsed.push(Parsed::Begun);
-                }
-                self.head.push(bytes[0]);
-                bytes = &bytes[1..];
-                if !self.head.ends_with(b"\r\n\r\n") {
-                    continue;
-                }
-                let asked = read_head(&std::mem::take(&mut self.head))?;
-                parsed.push(Parsed::Head(asked.clone()));
-                self.body = Some((asked, 0, Heard::default()));
-            }
-            if let Some((asked, _, _)) = self.body.take_if(|(asked, at, _)| *at == asked.length) {
-                parsed.push(Parsed::Whole(asked));
-            }
-        }
-        Ok(parsed)
-    }
-}
-
-fn read_head(head: &[u8]) -> Result<Asked, String> {
-    let text = String::from_utf8_lossy(head);
-    let wrong = || format!("not a request: {text:?}");
-    let mut lines = text.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(path), Some("HTTP/1.1")) = (words.next(), words.next(), words.next())
-    else {
-        return Err(wrong());
-    };
-    let named = path.strip_prefix("http://");
-    let path = named.map_or(path, |named| named.split_once('/').unwrap_or_default().1);
-    let mut numbers = path.trim_start_matches('/').split('/').map(str::parse);
-    let (Some(Ok(id)), Some(Ok(hop))) = (numbers.next(), numbers.next()) else {
-        return Err(wrong());
-    };
-    let (mut length, mut asks_close, mut accepts_codings) = (0, false, false);
-    let (mut is_chunked, mut expects) = (false, false);
-    let (mut has_upgrade, mut has_option) = (false, false);
-    let (mut cookies, mut authorization) = (Vec::new(), None);
-    let (mut host, mut proxy_login) = (String::new(), None);
-    for line in lines {
-        let line = line.to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.parse().map_err(|_| wrong())?;
-        }
-        if line == "transfer-encoding: chunked" {
-            (length, is_chunked) = (u64::MAX, true);
-        }
-        expects |= line == "expect: 100-continue";
-        has_upgrade |= line == "upgrade: sim";
-        has_option |= line == "connection: upgrade";
-        cookies.extend(line.strip_prefix("cookie: ").map(str::to_owned));
-        let value = line.strip_prefix("authorization: digest ").map(str::to_owned);
-        authorization = value.or(authorization);
-        if let Some(value) = line.strip_prefix("host: ") {
-            value.clone_into(&mut host);
-        }
-        let login = line.strip_prefix("proxy-authorization: ").map(str::to_owned);
-        proxy_login = login.or(proxy_login);
-        asks_close |= line == "connection: close";
-        accepts_codings |= line.starts_with("accept-encoding: gzip");
-    }
-    let method = method.to_owned();
-    if named.is_some_and(|named| !named.starts_with(&format!("{host}/"))) {
-        return Err(wrong());
-    }
-    if has_upgrade != has_option {
-        return Err(wrong());
-    }
-    Ok(Asked {
-        id,
-        hop,
-        method,
-        length,
-        is_chunked,
-        expects,
-        cookies,
-        authorization,
-        host,
-        is_absolute: named.is_some(),
-        proxy_login,
-        upgrades: has_upgrade,
-        asks_close,
-        accepts_codings,
-    })
-}
 
 /// The name of what is sent with a request.
 pub(crate) fn upload(id: u64) -> u64 {
@@ -178,6 +32,9 @@ pub(crate) fn check_whole(asked: &Asked, env: &mut Env, is_whole: bool) {
     if is_known && length != given && !(asked.method == "GET" && length == 0) {
         env.ledger
             .break_law_unless_crossed(format!("request {}: {length} bytes of {given}", asked.id));
+    }
+    if is_whole && length > 0 {
+        env.files.came(asked.id);
     }
     if is_whole && matches!(&*asked.method, "POST" | "PATCH") {
         env.ledger.receive_once(asked.id, asked.hop);
@@ -216,14 +73,6 @@ pub(crate) fn unasked(random: &mut Random) -> Vec<u8> {
         "x",
     ];
     random.pick(&wholes).as_bytes().to_vec()
-}
-
-/// How the end of a body is told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Length,
-    Chunked,
-    Close,
 }
 
 /// The steps of an answer, up to and beyond its end.
@@ -302,7 +151,8 @@ impl Draft {
         let nonce = env.ledger.answer(whole);
         let mut body = body_bytes(nonce, 0, length as usize);
         let coded = asked.accepts_codings && env.random.chance(env.plan.coded_pm);
-        let coded = coded.then(|| Coded::pick(&mut env.random));
+        let coded = coded.then(|| Coded::pick(&mut env.random, env.ledger.salt, nonce));
+        env.brs += u64::from(coded.is_some_and(Coded::is_br));
         if let Some(coded) = coded {
             body = coded.encode(&body);
             if fault == Some(Fault::BadCoding) && has_body {
@@ -530,76 +380,6 @@ fn truncated(steps: Vec<Step>, mut bytes_max: usize) -> Vec<Step> {
     kept
 }
 
-/// How a body's length is told.
-struct Said {
-    framing: Framing,
-    has_body: bool,
-    is_bodiless: bool,
-    is_coded: bool,
-    fault: Option<Fault>,
-}
-
-impl Said {
-    /// The fields that tell the length, the body as it goes over the wire, and where that ends by
-    /// the fields.
-    fn frame(&self, body: &[u8], env: &mut Env) -> (String, Vec<u8>, usize) {
-        let length = body.len() as u64;
-        match self.framing {
-            Framing::Close => (String::new(), body.to_vec(), body.len()),
-            _ if self.is_bodiless => (String::new(), Vec::new(), 0),
-            Framing::Length => {
-                let said = match self.fault {
-                    Some(Fault::LongLength) => length + 1 + env.random.magnitude(1_000),
-                    Some(Fault::ShortLength) => length - env.random.below(length + 1),
-                    _ => length,
-                };
-                env.ledger.amend_last(|whole| match self.fault {
-                    _ if !self.has_body => whole,
-                    Some(Fault::LongLength) => None,
-                    // Half of what is coded is nothing; nothing of it is a body without a byte.
-                    _ if self.is_coded && said == 0 => Some(0),
-                    _ if self.is_coded && said < length => None,
-                    _ if self.is_coded => whole,
-                    _ => whole.map(|whole| whole.min(said)),
-                });
-                let end = if self.has_body { said.min(length) } else { length };
-                (format!("Content-Length: {said}\r\n"), body.to_vec(), end as usize)
-            }
-            Framing::Chunked => {
-                let chunks = self.chunks(body, env);
-                let end = chunks.len();
-                ("Transfer-Encoding: chunked\r\n".to_owned(), chunks, end)
-            }
-        }
-    }
-
-    fn chunks(&self, body: &[u8], env: &mut Env) -> Vec<u8> {
-        let mut coded = Vec::new();
-        let mut rest = body;
-        let few = (body.len() as u64 / 40).max(1);
-        while !rest.is_empty() {
-            let length = 1 + env.random.magnitude(rest.len() as u64 - 1).max(few) as usize;
-            let (piece, more) = rest.split_at(length.min(rest.len()));
-            rest = more;
-            let extension = if env.random.chance(100) { ";name=\"value\"" } else { "" };
-            coded.extend_from_slice(format!("{:X}{extension}\r\n", piece.len()).as_bytes());
-            coded.extend_from_slice(piece);
-            coded.extend_from_slice(b"\r\n");
-        }
-        let end: &[u8] = match self.fault {
-            Some(Fault::BadChunk) => b"-1\r\n",
-            Some(Fault::LongLength) => b"ffff\r\n",
-            _ if env.random.chance(200) => b"0\r\nX-Trailer: 1\r\n\r\n",
-            _ => b"0\r\n\r\n",
-        };
-        if self.has_body && end[0] != b'0' {
-            env.ledger.amend_last(|_| None);
-        }
-        coded.extend_from_slice(end);
-        coded
-    }
-}
-
 fn interim(fault: Option<Fault>, env: &mut Env) -> Vec<u8> {
     let count = match fault {
         Some(Fault::ManyInterim) => env.random.range(1, 40),
@@ -652,12 +432,16 @@ fn redirect(asked: &Asked, origin: usize, fault: Option<Fault>, env: &mut Env) -
         env.ledger.expect_again(asked.id, hop);
     }
     env.logins.move_on(asked.id);
-    let path = format!("/{}/{hop}", asked.id);
+    // A secure one does not lead to one that is not, unless that is the point.
+    let downgrades =
+        env.origins[origin].tls.is_some() && !env.origins[to].base.starts_with("https");
+    let mut path = format!("/{}/{hop}", asked.id);
+    if env.basics.are_shown() && (asked.is_away || (to != origin && !downgrades)) {
+        path = format!("{path}/{AWAY}");
+    }
     let is_near = to == origin && env.random.chance(500);
     let cookies = cookies::line_of_redirect(asked, origin, to, env);
     let to = &env.origins[to].base;
-    // A secure one does not lead to one that is not, unless that is the point.
-    let downgrades = env.origins[origin].tls.is_some() && !to.starts_with("https");
     let is_near = is_near || downgrades;
     let location = if is_near { path } else { format!("{to}{path}") };
     // Its body is nobody's: a fetch that is not led on is given it.

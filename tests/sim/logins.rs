@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::http::Asked;
+use super::asked::Asked;
 use super::world::Env;
 
 #[derive(Debug, Default)]
@@ -22,6 +22,11 @@ pub(crate) struct Logins {
 impl Logins {
     pub(crate) fn enable(&mut self, id: u64) {
         self.able.insert(id);
+    }
+
+    /// Whether a request answers challenges where it begins.
+    pub(crate) fn answers(&self, id: u64) -> bool {
+        self.able.contains(&id)
     }
 
     pub(crate) fn move_on(&mut self, id: u64) {

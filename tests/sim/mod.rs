@@ -11,11 +11,18 @@
     reason = "numbers here are small, and each user of this module uses its part"
 )]
 
+mod asked;
+mod basic;
 mod coding;
+mod connecting;
 mod cookies;
 mod dns;
 mod driver;
+mod events;
+mod files;
+mod framing;
 mod http;
+mod jobs;
 mod ledger;
 mod logins;
 mod net;
@@ -23,11 +30,14 @@ mod paces;
 mod plan;
 mod proxies;
 mod random;
+mod serving;
+mod sockets;
 mod story;
 mod tls;
 mod upgrades;
 mod uploads;
 mod watch;
+mod ways;
 mod wire;
 mod world;
 
@@ -40,8 +50,10 @@ use std::time::{Duration, Instant};
 
 use whippet::{Circuit, Hedge, Limit, Pace, Rate, ResolverChoice, Settings, Timeouts};
 
+use basic::Basics;
 use cookies::Cookies;
 use driver::Driver;
+use files::Files;
 use ledger::Ledger;
 use logins::Logins;
 use paces::Paces;
@@ -50,6 +62,7 @@ pub(crate) use plan::Scenario;
 use proxies::Proxies;
 use random::{Random, mix};
 use story::Story;
+use ways::Ways;
 use world::{Env, Origin, World};
 
 /// What a run came to.
@@ -74,6 +87,8 @@ pub(crate) struct Outcome {
     pub(crate) hedges: u64,
     /// Fetches that ended well in another protocol.
     pub(crate) switched: u64,
+    /// How often that came about which some of the laws are about.
+    pub(crate) counts: [(&'static str, u64); 10],
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     /// Where it was asked for: what happened, line by line.
@@ -93,26 +108,39 @@ impl Outcome {
 pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let mut random = Random::new(seed);
     let mut plan = Plan::of(seed, &mut random);
-    let scenario = plan.scenario;
-    let origins = origins(&plan, &mut random);
-    let hosts = hosts(&origins);
+    let salt = mix(seed);
+    let mut origins = origins(&plan, &mut random);
+    let ways = Ways::of(salt, &plan, &mut origins);
+    let hosts = [hosts(&origins), ways.hosts()].concat();
     let mut settings = settings(&plan, &mut random);
     let proxies = Proxies::of(seed, &plan);
     proxies.set(&mut settings, seed, plan.has_limits);
     proxies.keep_short(&mut plan);
+    ways.set(&mut settings, &origins);
+    let basics = Basics::of(salt, &origins);
+    basics.set(&mut settings, &origins);
+    if basics.are_shown() || ways.may_deny() {
+        // Where redirects lead is what is to be seen.
+        plan.redirect_pm = plan.redirect_pm.max(200);
+    }
     if settings.hedge.is_some() && random.chance(700) {
         // Hedges are earned by many attempts.
         plan.requests = (6 * plan.requests).min(150);
         plan.body_bytes = plan.body_bytes.min(3_000);
     }
+    let files = Files::of(salt, &plan);
     let began = plan.begins_us;
     let env = Env {
         now: began,
         random: Random::new(random.next()),
         plan,
-        ledger: Ledger::new(mix(seed)),
+        ledger: Ledger::new(salt),
         cookies: Cookies::default(),
         logins: Logins::default(),
+        basics,
+        files,
+        ways,
+        brs: 0,
         proxies,
         story: Story::new(is_told),
         origins,
@@ -137,9 +165,13 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         let said = said.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         env.ledger.break_law(format!("a panic: {said}"));
     }
+    outcome(seed, began, env)
+}
+
+fn outcome(seed: u64, began: u64, env: &mut Env) -> Outcome {
     Outcome {
         seed,
-        scenario,
+        scenario: env.plan.scenario,
         hash: env.story.hash(),
         is_repeatable: !env.has_garbled,
         took: Duration::from_micros(env.now - began),
@@ -151,9 +183,26 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         shared: env.proxies.shared,
         hedges: env.ledger.hedges,
         switched: env.ledger.switched,
+        counts: counts(env),
         broken: env.ledger.broken().map(str::to_owned),
         story: env.story.take_lines(),
     }
+}
+
+fn counts(env: &Env) -> [(&'static str, u64); 10] {
+    let Env { ways, basics, files, brs, .. } = env;
+    [
+        ("requests over a path", ways.by_path),
+        ("requests led to a front", ways.detoured),
+        ("requests over a socket of choice", ways.by_choice),
+        ("fetches denied", ways.denied),
+        ("fetches without a socket", ways.doomed),
+        ("logins shown", basics.shown),
+        ("logins withheld after a redirect", basics.withheld),
+        ("bodies of files", files.sent),
+        ("files cut", files.cut),
+        ("bodies in br", *brs),
+    ]
 }
 
 fn origins(plan: &Plan, random: &mut Random) -> Vec<Origin> {

@@ -7,10 +7,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use whippet::net::{Net, Readiness, ResolverFiles, SystemAnswer, Token};
+use whippet::{Peer, SocketSettings};
 
+use super::asked::{Parsed, Parser};
 use super::dns;
-use super::http::{self, Parsed, Parser};
-use super::wire::{ERROR, Phase, READ_CLOSED, READABLE, Service, Step, WRITABLE};
+use super::http;
+use super::tls;
+use super::wire::{ERROR, Phase, READ_CLOSED, READABLE, Service, Step, WRITABLE, Wire};
 use super::world::{Udp, World};
 
 pub(crate) struct SimNet {
@@ -30,7 +33,7 @@ impl SimNet {
     }
 }
 
-fn blocked<T>() -> io::Result<T> {
+pub(crate) fn blocked<T>() -> io::Result<T> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
@@ -39,7 +42,16 @@ impl Net for SimNet {
     type Datagram = SimDatagram;
 
     fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<SimStream> {
-        self.world.borrow_mut().connect(to, token).map(SimStream)
+        self.connect_by(Peer::Address(to), &SocketSettings::new(), token)
+    }
+
+    fn connect_by(
+        &mut self,
+        to: Peer<'_>,
+        settings: &SocketSettings,
+        token: Token,
+    ) -> io::Result<SimStream> {
+        self.world.borrow_mut().connect(to, settings, token).map(SimStream)
     }
 
     fn read(&mut self, stream: &mut SimStream, into: &mut [u8]) -> io::Result<usize> {
@@ -339,6 +351,14 @@ impl World {
             wire.watcher = Some(Parser::default());
             wire.is_handed = true;
         }
+        if let Some(wire) = self.wires.get_mut(&id)
+            && matches!(&wire.service, Service::Http(http) if http.is_untold_front)
+            && wire.begun == 0
+            && bytes.first() == Some(&tls::HANDSHAKE_RECORD)
+        {
+            // A front that is spoken to over TLS.
+            wire.watcher = None;
+        }
         let Some(watcher) = self.wires.get_mut(&id).and_then(|wire| wire.watcher.as_mut()) else {
             return;
         };
@@ -350,7 +370,8 @@ impl World {
                         Parsed::Begun => self.request_begins(id),
                         Parsed::Head(asked) => {
                             // It had spoken before it was asked.
-                            if asked.is_absolute {
+                            let is_fronted = self.wires.get(&id).is_some_and(Wire::is_fronted);
+                            if asked.is_absolute || is_fronted {
                                 self.request_names(id, &asked);
                                 self.check_origin(self.wires.get(&id).and_then(|it| it.origin));
                             }

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use whippet::{Limit, Proxy, Request, Settings};
 
-use super::http::Asked;
+use super::asked::Asked;
 use super::plan::Plan;
 use super::random::{Random, mix};
 use super::tls::{self, Channel};
+use super::ways::At;
 use super::wire::Step;
 use super::world::{Env, Origin};
 
@@ -146,6 +147,15 @@ impl Proxies {
         }
     }
 
+    /// One of them looks names up itself.
+    pub(crate) fn looks_up(&self, nth: usize) -> bool {
+        self.hosts[nth].scheme != "socks5"
+    }
+
+    pub(crate) fn are_there(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
     /// Whose address it is.
     pub(crate) fn at(&self, to: SocketAddr) -> Option<usize> {
         self.hosts.iter().position(|host| host.at == to)
@@ -253,7 +263,7 @@ pub(crate) enum Heard {
     /// It says this, or waits for more.
     Says(Vec<Step>),
     /// It says this, and a server is at the other end.
-    Leads(Vec<Step>, usize),
+    Leads(Vec<Step>, At),
     /// A request that it hands over begins with these bytes.
     Hands(Vec<u8>),
 }
@@ -413,6 +423,7 @@ impl Talk {
             }
         };
         let is_dead = found.is_some_and(|at| {
+            let At::Origin(at) = at else { return false };
             let dead = &env.origins[at].dead;
             dead.iter().any(|ip| target == format!("{ip}:{port}"))
         });
@@ -435,7 +446,7 @@ impl Talk {
     /// The last one: a server is at the other end, if all goes well.
     fn lead(
         &mut self,
-        server: Option<usize>,
+        server: Option<At>,
         target: &str,
         answer: Vec<u8>,
         refusal: Vec<u8>,
@@ -447,7 +458,11 @@ impl Talk {
         if !self.heard.is_empty() {
             return self.breaks(format!("is told more behind {target}"), env);
         }
-        env.story.tell(env.now, &[70, self.proxy as u64, at as u64], || {
+        let number = match at {
+            At::Origin(at) => at,
+            At::Front(nth) | At::Path(nth) => FRONTS_FROM + nth,
+        };
+        env.story.tell(env.now, &[70, self.proxy as u64, number as u64], || {
             format!("    proxy {} is asked for {target}", self.proxy)
         });
         env.proxies.led += 1;
@@ -458,9 +473,13 @@ impl Talk {
         }
         if env.random.chance(200) {
             // A word too many.
-            env.ledger.excuse_origin(at);
+            env.ledger.excuse_origin(0);
             let more = super::http::unasked(&mut env.random);
-            let is_tls = env.origins[at].tls.is_some();
+            // Whether it is TLS, a front has yet to hear: before that, it is taken for an answer.
+            let is_tls = match at {
+                At::Origin(at) => env.origins[at].tls.is_some(),
+                At::Front(_) | At::Path(_) => false,
+            };
             steps.push(if is_tls { Step::Sealed(0, more) } else { Step::Poison(more) });
             return Heard::Leads(steps, at);
         }
@@ -494,20 +513,26 @@ impl Talk {
     }
 }
 
-/// A server by host and port.
-fn server_named(target: &str, env: &Env) -> Option<usize> {
-    env.origins.iter().position(|origin| target == format!("{}:{}", origin.host, origin.port))
+/// A server by host and port, or a front.
+fn server_named(target: &str, env: &Env) -> Option<At> {
+    let is_it = |origin: &Origin| target == format!("{}:{}", origin.host, origin.port);
+    let front = env.ways.front_named(target);
+    let server = env.origins.iter().position(is_it);
+    front.map(At::Front).or(server.map(At::Origin))
 }
 
-fn server_at(ip: IpAddr, port: u16, env: &Env) -> Option<usize> {
-    env.origins.iter().position(|origin| {
+fn server_at(ip: IpAddr, port: u16, env: &Env) -> Option<At> {
+    let is_it = |origin: &Origin| {
         origin.port == port && (origin.addresses.contains(&ip) || origin.dead.contains(&ip))
-    })
+    };
+    let front = env.ways.front_at((ip, port).into());
+    front.map(At::Front).or(env.origins.iter().position(is_it).map(At::Origin))
 }
 
-/// A server by the authority of a request's target.
-pub(crate) fn server_of(host: &str, env: &Env) -> Option<usize> {
-    env.origins.iter().position(|origin| origin.tls.is_none() && authority(origin) == host)
+/// A server by the authority of a request, over TLS or not.
+pub(crate) fn server_of(host: &str, is_tls: bool, env: &Env) -> Option<usize> {
+    let is_it = |origin: &Origin| origin.tls.is_some() == is_tls && authority(origin) == host;
+    env.origins.iter().position(is_it)
 }
 
 /// Host, and port where it is not the scheme's.
@@ -530,4 +555,6 @@ fn counted(bytes: &[u8], at: usize) -> Option<&[u8]> {
     bytes.get(at + 1..at + 1 + count)
 }
 
+/// In what is told of a tunnel, fronts are numbered behind servers.
+const FRONTS_FROM: usize = 100;
 const SALT: u64 = 0x70_72_6f_78_79;

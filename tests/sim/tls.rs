@@ -15,6 +15,8 @@ use rcgen::{
 };
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCertUsingSni;
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 use whippet::{Roots, TlsSettings};
 
@@ -40,6 +42,23 @@ pub(crate) fn config(host: &str, tickets: usize, only_tls12: bool) -> Arc<Server
         .with_single_cert(vec![certificate], key)
         .unwrap();
     config.send_tls13_tickets = tickets;
+    Arc::new(config)
+}
+
+/// The same for whichever of these hosts a client names.
+pub(crate) fn config_for_all(hosts: &[&str]) -> Arc<ServerConfig> {
+    let provider = Arc::new(default_provider());
+    let mut by_name = ResolvesServerCertUsingSni::new();
+    for host in hosts {
+        let key = PrivateKeyDer::try_from(SERVER_KEY.serialize_der()).unwrap();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        by_name.add(host, CertifiedKey::new(vec![certificate(host)], key)).unwrap();
+    }
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(by_name));
     Arc::new(config)
 }
 
@@ -258,7 +277,7 @@ impl Shake {
 const HEARD: usize = 0;
 const SAID: usize = 1;
 /// The first byte of a client's first record (RFC 8446 §5.1).
-const HANDSHAKE_RECORD: u8 = 22;
+pub(crate) const HANDSHAKE_RECORD: u8 = 22;
 
 static CERTIFICATES: LazyLock<Mutex<BTreeMap<String, CertificateDer<'static>>>> =
     LazyLock::new(Mutex::default);

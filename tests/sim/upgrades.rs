@@ -6,7 +6,7 @@
 //! from its first byte on and in order; a fetch that ends well has heard all of it; the connection
 //! carries nothing else afterwards.
 
-use super::http::Asked;
+use super::asked::Asked;
 use super::ledger::Answer;
 use super::plan::Fault;
 use super::random::{Random, body_bytes, mix};

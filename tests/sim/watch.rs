@@ -10,6 +10,7 @@ use whippet::{
     Because, Circuit, FetchId, Head, Kind, Phase, Settings, Step, Trace, TraceEvent, TracedSocket,
 };
 
+use super::ways;
 use super::world::{Origin, World};
 
 pub(crate) struct Watch {
@@ -35,6 +36,8 @@ pub(crate) struct Watch {
 #[derive(Default)]
 struct Told {
     attempt: u32,
+    /// The number of its request.
+    request: u64,
     has_head: bool,
     /// Host and port.
     origin: (String, u16),
@@ -82,7 +85,7 @@ impl Watch {
 
     fn fetch(&mut self, id: FetchId, event: &TraceEvent<'_>) -> Result<(), &'static str> {
         if let Step::Queued { url, .. } = event.step {
-            let told = Told { origin: origin(url), ..Told::default() };
+            let told = Told { origin: origin(url), request: request(url), ..Told::default() };
             let is_new = self.fetches.insert(id, told).is_none();
             return if is_new && !self.ended.contains(&id) { Ok(()) } else { Err("queued twice") };
         }
@@ -100,6 +103,9 @@ impl Watch {
                 *failures += u32::from(!is_refusal);
             }
             _ => {}
+        }
+        if let Step::Dialled { peer } | Step::Reused { peer } = event.step {
+            ways::check_peer(told.request, peer, &mut self.world.borrow_mut().env);
         }
         match event.step {
             Step::Begun { .. } => {
@@ -176,6 +182,12 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Its path begins with that.
+fn request(url: &Url) -> u64 {
+    let first = url.path_segments().and_then(|mut segments| segments.next());
+    first.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
 fn origin(url: &Url) -> (String, u16) {

@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
+use whippet::SocketSettings;
 use whippet::net::{Readiness, Token};
 
+use super::asked::{Asked, Parser};
 use super::dns::Frames;
-use super::http::Parser;
 use super::proxies::Talk;
 use super::random::body_bytes;
 use super::tls::Channel;
 use super::upgrades::Switch;
+use super::ways::At;
 use super::world::Env;
 
 pub(crate) const READABLE: u8 = Readiness::READABLE;
@@ -42,6 +44,8 @@ pub(crate) enum Service {
 pub(crate) struct Http {
     pub(crate) parser: Parser,
     pub(crate) tls: Option<Box<Channel>>,
+    /// A front was told nothing yet: it may be TLS.
+    pub(crate) is_untold_front: bool,
     /// An answer is on its way: no request may come before its end.
     pub(crate) is_answering: bool,
     /// Answers that were sent to their ends.
@@ -72,6 +76,7 @@ impl Http {
         Self {
             parser: Parser::default(),
             tls,
+            is_untold_front: false,
             is_answering: false,
             finished: 0,
             was_early: false,
@@ -124,7 +129,12 @@ pub(crate) enum Step {
 
 pub(crate) struct Wire {
     pub(crate) token: Token,
-    pub(crate) remote: SocketAddr,
+    /// None: a path.
+    pub(crate) remote: Option<SocketAddr>,
+    /// Where it ends; none: at a name server, or at a proxy that has not led anywhere yet.
+    pub(crate) at: Option<At>,
+    /// How it was made.
+    pub(crate) sockets: SocketSettings,
     /// Whose server it is; none: a name server, or a proxy that has not led anywhere yet. Where
     /// requests are handed to one, that of the last request that has said whose it is.
     pub(crate) origin: Option<usize>,
@@ -193,7 +203,7 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) fn new(
         token: Token,
-        remote: SocketAddr,
+        remote: Option<SocketAddr>,
         origin: Option<usize>,
         service: Service,
     ) -> Self {
@@ -201,6 +211,8 @@ impl Wire {
         Self {
             token,
             remote,
+            at: None,
+            sockets: SocketSettings::new(),
             origin,
             proxy: None,
             outer: None,
@@ -237,6 +249,22 @@ impl Wire {
             is_deaf: false,
             is_half_closed: false,
         }
+    }
+
+    /// Whether requests on it name their servers, as all that is known here: those of a front.
+    pub(crate) fn is_fronted(&self) -> bool {
+        matches!(self.at, Some(At::Front(_) | At::Path(_)))
+    }
+
+    /// Whether a request says here for the first time whose it is: what is written over TLS is not
+    /// read along.
+    pub(crate) fn names_only_here(&self, asked: &Asked) -> bool {
+        (asked.is_absolute && self.outer.is_some()) || (self.is_fronted() && self.watcher.is_none())
+    }
+
+    /// Whether TLS is spoken with the server.
+    pub(crate) fn has_tls(&self) -> bool {
+        matches!(&self.service, Service::Http(http) if http.tls.is_some())
     }
 
     /// So many bytes come to the server. `true`: it is enough.
@@ -509,7 +537,10 @@ impl Wire {
         self.fin = true;
         self.out.clear();
         self.arrived(env);
-        if env.random.chance(500) {
+        // One that behaves has ended another protocol only when it has heard the client's last
+        // word, close_notify included: it is not gone before (RFC 9112 §9.6).
+        let lingers = self.speech().is_some() && env.plan.scenario.is_calm();
+        if env.random.chance(500) && !lingers {
             self.server_gone = true;
         }
     }

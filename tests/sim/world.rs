@@ -8,19 +8,19 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use whippet::net::{SystemAnswer, Token};
 
-use super::cookies::{self, Cookies};
+use super::basic::Basics;
+use super::cookies::Cookies;
 use super::dns;
-use super::http::{self, Asked, Parsed, Parser};
+use super::files::Files;
 use super::ledger::Ledger;
-use super::logins::{self, Logins};
+use super::logins::Logins;
 use super::paces::Paces;
 use super::plan::{Plan, Scenario};
-use super::proxies::{self, Heard, Proxies, Talk};
+use super::proxies::Proxies;
 use super::random::Random;
 use super::story::Story;
-use super::tls::Channel;
-use super::upgrades;
-use super::wire::{Http, Phase, READABLE, Service, Step, WRITABLE, Wire};
+use super::ways::Ways;
+use super::wire::{Phase, READABLE, Step, WRITABLE, Wire};
 
 /// What servers, wires and laws share.
 pub(crate) struct Env {
@@ -30,6 +30,11 @@ pub(crate) struct Env {
     pub(crate) ledger: Ledger,
     pub(crate) cookies: Cookies,
     pub(crate) logins: Logins,
+    pub(crate) basics: Basics,
+    pub(crate) files: Files,
+    pub(crate) ways: Ways,
+    /// Bodies in br that were sent.
+    pub(crate) brs: u64,
     pub(crate) proxies: Proxies,
     pub(crate) story: Story,
     pub(crate) origins: Vec<Origin>,
@@ -68,7 +73,7 @@ pub(crate) struct Udp {
     pub(crate) error: Option<io::ErrorKind>,
 }
 
-enum Deed {
+pub(crate) enum Deed {
     ConnectEnds(usize, Option<io::ErrorKind>),
     /// The server takes what the client has sent.
     Take(usize),
@@ -82,14 +87,6 @@ enum Deed {
     Unreachable(usize),
     Descriptors(u64),
     SystemAnswer(SystemAnswer),
-}
-
-/// What must hold of a request that has come to a server, by a proxy perhaps.
-fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mut Env) {
-    proxies::check(asked, proxy, origin, env);
-    cookies::check(asked, origin, env);
-    logins::check(asked, origin, env);
-    upgrades::check(asked, env);
 }
 
 impl Env {
@@ -150,7 +147,7 @@ impl World {
         world
     }
 
-    fn plan(&mut self, delay: u64, deed: Deed) {
+    pub(crate) fn plan(&mut self, delay: u64, deed: Deed) {
         self.planned += 1;
         self.agenda.insert((self.env.now + delay, self.planned), deed);
     }
@@ -242,114 +239,6 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<usize> {
-        self.check_descriptors()?;
-        let origin = self.env.origins.iter().position(|origin| {
-            origin.port == to.port()
-                && (origin.addresses.contains(&to.ip()) || origin.dead.contains(&to.ip()))
-        });
-        let id = self.next_name();
-        let now = self.env.now;
-        self.env.story.tell(now, &[1, id as u64], || format!("w{id}  connects to {to}"));
-        let proxy = self.env.proxies.at(to);
-        if origin.is_none() && proxy.is_none() && !dns::is_server(to) {
-            self.env.ledger.break_law(format!("connects to {to}, which is nobody's address"));
-        }
-        let latency = self.latency();
-        let mut outcome = Some((latency, None));
-        let mut service = Service::Silent;
-        let mut outer = None;
-        if let Some(nth) = proxy {
-            if self.env.random.chance(self.env.plan.connect_fault_pm) {
-                self.env.ledger.excuse_origin(0);
-                outcome = self.connect_fault(id, latency)?;
-            } else {
-                service = Service::Talk(Talk::new(nth));
-                outer = proxies::outer(nth, &mut self.env);
-            }
-        } else if let Some(at) = origin {
-            let fault = self.env.random.chance(self.env.plan.connect_fault_pm);
-            if self.env.origins[at].dead.contains(&to.ip()) || fault {
-                self.env.ledger.excuse_origin(at);
-                outcome = self.connect_fault(id, latency)?;
-            } else {
-                service = self.http_service(at);
-            }
-        } else if self.env.random.chance(self.env.plan.dns_fault_pm / 2) {
-            outcome = self.connect_fault(id, latency)?;
-        } else {
-            service = Service::Dns(dns::Frames::default());
-        }
-        let is_undecided = matches!(&service, Service::Talk(talk) if talk.is_plain_http(&self.env));
-        let wire = Wire { proxy, outer, is_undecided, ..Wire::new(token, to, origin, service) };
-        self.wires.insert(id, wire);
-        if let Some((delay, error)) = outcome {
-            self.plan(delay, Deed::ConnectEnds(id, error));
-        }
-        Ok(id)
-    }
-
-    #[allow(clippy::type_complexity, reason = "when, and how; or never")]
-    fn connect_fault(
-        &mut self,
-        id: usize,
-        latency: u64,
-    ) -> io::Result<Option<(u64, Option<io::ErrorKind>)>> {
-        let may_blackhole = self.env.plan.may_blackhole;
-        let which = self.env.random.below(6);
-        self.env.story.tell(self.env.now, &[2, which], || format!("w{id}  connect fault {which}"));
-        Ok(match which {
-            0 => return Err(io::Error::from_raw_os_error(101)),
-            1 => return Err(io::Error::from_raw_os_error(99)),
-            2 => Some((latency, Some(io::ErrorKind::HostUnreachable))),
-            3 if may_blackhole => None,
-            // Accepted by nobody who speaks.
-            4 if may_blackhole => Some((latency, None)),
-            _ => Some((latency, Some(io::ErrorKind::ConnectionRefused))),
-        })
-    }
-
-    fn http_service(&mut self, at: usize) -> Service {
-        let Some(config) = self.env.origins[at].tls.clone() else {
-            return Service::Http(Box::new(Http::new(None)));
-        };
-        let fault_pm = self.env.plan.tls_fault_pm;
-        let (tls, is_faulty) = Channel::new(&config, fault_pm, &mut self.env.random);
-        if is_faulty {
-            self.env.ledger.excuse_origin(at);
-        }
-        Service::Http(Box::new(Http::new(Some(Box::new(tls)))))
-    }
-
-    fn connect_ends(&mut self, id: usize, error: Option<io::ErrorKind>) {
-        let Some(wire) = self.wires.get_mut(&id) else { return };
-        self.env.story.tell(self.env.now, &[3, id as u64, u64::from(error.is_some())], || {
-            format!("w{id}  {}", error.map_or("connected".to_owned(), |e| format!("failed: {e}")))
-        });
-        match error {
-            Some(kind) => wire.breaks(kind, false),
-            None => {
-                wire.phase = Phase::Open;
-                wire.edge |= WRITABLE;
-            }
-        }
-        self.ready.insert(id);
-        // A server that speaks first.
-        let plan = &self.env.plan;
-        let speaks = plan.faults.contains(&super::plan::Fault::IdleSpeech);
-        if speaks
-            && self.env.random.chance(plan.faulty_answer_pm / 8)
-            && let Some(Wire { service: Service::Http(http), out, origin, .. }) =
-                self.wires.get_mut(&id)
-            && http.tls.is_none()
-        {
-            http.has_spoken = true;
-            self.env.ledger.excuse_origin(origin.unwrap_or_default());
-            out.push_back(Step::Poison(http::unasked(&mut self.env.random)));
-            self.pump_soon(id, 0);
-        }
-    }
-
     /// The client has written: the server will take it.
     pub(crate) fn take_soon(&mut self, id: usize) {
         let delay = self.latency();
@@ -404,189 +293,6 @@ impl World {
             self.take_soon(id);
         }
         self.pump_soon(id, 0);
-    }
-
-    fn serve(&mut self, id: usize, bytes: &[u8]) {
-        let Some(wire) = self.wires.get_mut(&id) else { return };
-        let env = &mut self.env;
-        let mut plain = None;
-        match &mut wire.service {
-            Service::Silent => {}
-            Service::Talk(talk) => {
-                let heard = talk.hear(bytes, env);
-                return self.lead(id, heard);
-            }
-            Service::Dns(frames) => {
-                frames.receive(bytes);
-                while let Some(query) = frames.next_message() {
-                    let replies = dns::answer(&query, true, env);
-                    for (delay, reply) in replies {
-                        wire.out.push_back(Step::Wait(delay));
-                        wire.out.push_back(Step::Bytes(dns::framed(&reply)));
-                    }
-                }
-            }
-            Service::Http(http) => match &mut http.tls {
-                None => plain = Some(bytes.to_vec()),
-                Some(tls) => {
-                    if tls.is_spoken_to_plainly(bytes) {
-                        env.ledger.break_law("an https server is spoken to without TLS");
-                    }
-                    let heard = tls.receive(bytes);
-                    env.has_garbled |= tls.is_garbled;
-                    if heard.plain.is_none() {
-                        env.ledger.excuse_origin(wire.origin.unwrap_or_default());
-                    }
-                    if !heard.answer.is_empty() {
-                        let late = if heard.is_done_now { env.tickets_late() } else { 0 };
-                        wire.out.push_back(Step::Sealed(late, heard.answer));
-                    }
-                    if heard.plain.is_none() {
-                        wire.out.push_back(Step::Fin);
-                    }
-                    wire.out.extend(heard.end);
-                    plain = heard.plain;
-                }
-            },
-        }
-        let plain = plain.unwrap_or_default();
-        if let Service::Http(http) = &mut wire.service
-            && let Some(switch) = &mut http.switch
-        {
-            let steps = switch.hear(&plain, env);
-            return wire.out.extend(steps);
-        }
-        for parsed in self.parse(id, &plain) {
-            self.hear(id, parsed);
-        }
-    }
-
-    /// A proxy has heard something of what it is to do.
-    fn lead(&mut self, id: usize, heard: Heard) {
-        let (steps, at, handed) = match heard {
-            Heard::Says(steps) => (steps, None, None),
-            Heard::Leads(steps, at) => (steps, Some(at), None),
-            Heard::Hands(bytes) => (Vec::new(), None, Some(bytes)),
-        };
-        let service = at.map(|at| self.http_service(at));
-        let Some(wire) = self.wires.get_mut(&id) else { return };
-        wire.out.extend(steps);
-        if let Some(service) = service {
-            let is_plain = matches!(&service, Service::Http(http) if http.tls.is_none());
-            let is_plain = is_plain && wire.outer.is_none();
-            wire.watcher = is_plain.then(Parser::default);
-            (wire.service, wire.origin, wire.opens_at) = (service, at, u64::MAX);
-        }
-        if let Some(bytes) = handed {
-            let proxy = wire.proxy;
-            let hides_end = wire.outer.as_ref().is_some_and(|outer| outer.is_curt);
-            let http = Http { proxy, hides_end, ..Http::new(None) };
-            wire.service = Service::Http(Box::new(http));
-            self.serve(id, &bytes);
-        }
-    }
-
-    /// A request that a proxy is to hand on has said whose it is.
-    pub(crate) fn request_names(&mut self, id: usize, asked: &Asked) {
-        let server = proxies::server_of(&asked.host, &self.env);
-        if server.is_none() {
-            let host = &asked.host;
-            self.env.ledger.break_law(format!("a proxy is asked for {host}, which is nobody"));
-        }
-        let Some(wire) = self.wires.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut wire.origin_before, server);
-        self.env.proxies.shared += u64::from(before.is_some() && before != server);
-        wire.origin = server;
-    }
-
-    fn parse(&mut self, id: usize, plain: &[u8]) -> Vec<Parsed> {
-        let Some(Wire { service: Service::Http(http), .. }) = self.wires.get_mut(&id) else {
-            return Vec::new();
-        };
-        match http.parser.feed(plain) {
-            Ok(parsed) => parsed,
-            Err(what) => {
-                self.env.ledger.break_law_unless_crossed(format!("w{id}: {what}"));
-                Vec::new()
-            }
-        }
-    }
-
-    /// A server has heard a piece of a request.
-    fn hear(&mut self, id: usize, parsed: Parsed) {
-        if let Parsed::Head(asked) = &parsed
-            && asked.is_absolute
-            && self.wires.get(&id).is_some_and(|wire| wire.outer.is_some())
-        {
-            // What is written over TLS is not read along.
-            self.request_names(id, asked);
-        }
-        let Some(wire) = self.wires.get_mut(&id) else { return };
-        let origin = wire.origin.unwrap_or_default();
-        let has_poison =
-            wire.poison_at.is_some() || wire.out.iter().any(|step| matches!(step, Step::Poison(_)));
-        let Service::Http(http) = &mut wire.service else { return };
-        let env = &mut self.env;
-        match parsed {
-            Parsed::Begun => {
-                if http.is_answering && !wire.is_hopeless {
-                    env.ledger.break_law(format!("w{id}: a request before the answer to the last"));
-                }
-                // What it had meant to do while idle.
-                wire.out.retain(|step| {
-                    matches!(step, Step::Poison(_) | Step::Sealed(..) | Step::Outer(..))
-                });
-                if http.ends_on_reuse {
-                    let reset = env.random.chance(500);
-                    wire.out.push_back(if reset { Step::Reset } else { Step::Fin });
-                    wire.server_gone = true;
-                }
-            }
-            Parsed::Head(asked) => {
-                env.story.tell(env.now, &[30, id as u64, asked.id, asked.hop], || {
-                    format!("w{id}  server hears {} {}/{}", asked.method, asked.id, asked.hop)
-                });
-                check(&asked, http.proxy, origin, env);
-                if wire.watcher.is_none()
-                    && let Some(law) = env.paces.request_comes(origin, env.now)
-                {
-                    env.ledger.break_law_unless_crossed(law);
-                }
-                if has_poison || http.has_spoken || wire.is_hopeless {
-                    env.ledger.allow_poison(asked.id);
-                }
-                if http::decides_early(&asked, env) {
-                    http.is_answering = true;
-                    http.was_early = true;
-                    env.ledger.excuse(asked.id);
-                    http::check_whole(&asked, env, false);
-                    wire.out.extend(http::answer(&asked, origin, http, env));
-                } else if asked.expects
-                    && let Some(steps) = http::word(&asked, http, env)
-                {
-                    // More than a word is an answer.
-                    http.was_early = steps.len() > 1;
-                    http.is_answering |= http.was_early;
-                    if http.was_early {
-                        // Its end may meet a body on the way, and the reset takes it along.
-                        env.ledger.excuse(asked.id);
-                    }
-                    wire.out.extend(steps);
-                }
-            }
-            Parsed::Whole(asked) => {
-                let was_early = std::mem::take(&mut http.was_early);
-                http::check_whole(&asked, env, !was_early);
-                if !was_early && !http.ends_on_reuse && !wire.server_gone {
-                    http.is_answering = true;
-                    wire.out.extend(http::answer(&asked, origin, http, env));
-                    if http.switch.is_some() {
-                        // What it writes from now on are no requests.
-                        wire.watcher = None;
-                    }
-                }
-            }
-        }
     }
 
     /// The server's next steps go over the wire.
@@ -676,7 +382,8 @@ impl World {
     pub(crate) fn ask_system(&mut self, host: &str, ticket: u64) {
         let fails = self.env.random.chance(self.env.plan.dns_fault_pm);
         let origin = self.env.origins.iter().position(|origin| origin.host == host);
-        let mut addresses = Err(io::Error::other("no such name"));
+        let front = self.env.ways.address_of(host).map(|ip| vec![ip]);
+        let mut addresses = front.ok_or_else(|| io::Error::other("no such name"));
         if let Some(at) = origin {
             let origin = &self.env.origins[at];
             if fails {
@@ -712,7 +419,7 @@ impl World {
         }
         wire.writing = None;
         wire.begun += 1;
-        if wire.is_handed {
+        if wire.is_handed || wire.is_fronted() {
             // Whose it is it has not said yet.
             wire.origin = None;
         }
