@@ -124,8 +124,9 @@ impl Body {
         Self(Payload::Streamed { length: None, source: Source::Pushed { replays: false } })
     }
 
-    /// The length of what is read or pushed, in bytes: it is announced as Content-Length, and
-    /// what is given must have it. What a reader would give beyond is not read. That of bytes and files is known; nothing is changed there.
+    /// The length of what is read or pushed, in bytes: it is announced as Content-Length, and what
+    /// is given must have it. What a reader would give beyond it is not read. That of bytes and
+    /// files is known; nothing is changed there.
     #[must_use]
     pub fn with_length(mut self, bytes: u64) -> Self {
         if let Payload::Streamed { length, source: Source::Pushed { .. } | Source::Reader(_) } =
