@@ -428,6 +428,16 @@ mod tests {
     }
 
     #[test]
+    fn each_field_is_described() {
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FETCH.md"));
+        for name in FIELDS.iter().chain(&["url", "id"]) {
+            let is_there =
+                |line: &&str| line.starts_with('|') && line.contains(&format!("`{name}`"));
+            assert!(text.lines().any(|line| is_there(&line)), "{name}");
+        }
+    }
+
+    #[test]
     fn a_jobs_own_header_replaces_the_default_of_its_name() {
         let defaults = Defaults {
             headers: vec![("X-A".into(), "default".into()), ("X-B".into(), "default".into())],
