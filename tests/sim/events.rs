@@ -10,8 +10,8 @@ use super::jobs::Job;
 use super::plan::Scenario;
 use super::story::digest;
 use super::uploads::Pushes;
-use super::ways;
 use super::world::{Env, World};
+use super::{trusts, ways};
 
 /// Takes one event. `Some`: a fetch that goes on.
 pub(crate) fn take(
@@ -143,10 +143,12 @@ fn failed(
     let is_once = env.ledger.asking(tag).is_some_and(|asking| asking.is_once);
     let is_refusal = env.paces.is_refusal(error);
     let is_of_its_way = ways::excuses(tag, error, env);
+    let is_of_its_trust = trusts::excuses(tag, error, env);
     let is_of_its_file = env.files.excuses(tag, error);
     let may = env.ledger.is_excused(tag)
         || is_of_its_file
         || is_of_its_way
+        || is_of_its_trust
         || (is_refusal && !env.plan.scenario.is_calm())
         || error.kind() == Kind::Redirect && is_once
         || matches!(error.kind(), Kind::Timeout | Kind::TooLarge) && env.plan.has_limits

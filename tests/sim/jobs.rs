@@ -77,6 +77,7 @@ pub(crate) fn request(
     let chance = Random::new(mix(!salt ^ id));
     request = env.proxies.choose(request, chance);
     request = env.ways.choose(request, id, &env.origins);
+    request = env.trusts.choose(request, id);
     let (body_bytes, is_collected) = (length, collects);
     let asking = Asking { body_bytes, is_once, origin: at, says, is_collected };
     env.ledger.ask(id, asking);

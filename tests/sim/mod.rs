@@ -34,6 +34,7 @@ mod serving;
 mod sockets;
 mod story;
 mod tls;
+mod trusts;
 mod upgrades;
 mod uploads;
 mod watch;
@@ -62,6 +63,7 @@ pub(crate) use plan::Scenario;
 use proxies::Proxies;
 use random::{Random, mix};
 use story::Story;
+use trusts::Trusts;
 use ways::Ways;
 use world::{Env, Origin, World};
 
@@ -88,7 +90,7 @@ pub(crate) struct Outcome {
     /// Fetches that ended well in another protocol.
     pub(crate) switched: u64,
     /// How often that came about which some of the laws are about.
-    pub(crate) counts: [(&'static str, u64); 10],
+    pub(crate) counts: [(&'static str, u64); 12],
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     /// Where it was asked for: what happened, line by line.
@@ -117,6 +119,8 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     proxies.set(&mut settings, seed, plan.has_limits);
     proxies.keep_short(&mut plan);
     ways.set(&mut settings, &origins);
+    let trusts = Trusts::of(salt);
+    trusts.set(&mut settings, plan.scenario.is_calm());
     let basics = Basics::of(salt, &origins);
     basics.set(&mut settings, &origins);
     if basics.are_shown() || ways.may_deny() {
@@ -140,6 +144,7 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         basics,
         files,
         ways,
+        trusts,
         brs: 0,
         proxies,
         story: Story::new(is_told),
@@ -189,14 +194,16 @@ fn outcome(seed: u64, began: u64, env: &mut Env) -> Outcome {
     }
 }
 
-fn counts(env: &Env) -> [(&'static str, u64); 10] {
-    let Env { ways, basics, files, brs, .. } = env;
+fn counts(env: &Env) -> [(&'static str, u64); 12] {
+    let Env { ways, trusts, basics, files, brs, .. } = env;
     [
         ("requests over a path", ways.by_path),
         ("requests led to a front", ways.detoured),
         ("requests over a socket of choice", ways.by_choice),
         ("fetches denied", ways.denied),
         ("fetches without a socket", ways.doomed),
+        ("requests to servers that were asked for more", trusts.met),
+        ("fetches that found no such server", trusts.unmet),
         ("logins shown", basics.shown),
         ("logins withheld after a redirect", basics.withheld),
         ("bodies of files", files.sent),

@@ -8,6 +8,7 @@ use super::http;
 use super::logins;
 use super::proxies::{self, Heard};
 use super::tls::{self, Channel};
+use super::trusts;
 use super::upgrades;
 use super::ways::{self, At, Seen};
 use super::wire::{Http, Service, Step, Wire};
@@ -238,4 +239,5 @@ fn check(asked: &Asked, proxy: Option<usize>, seen: &Seen, origin: usize, env: &
     basic::check(asked, origin, env);
     upgrades::check(asked, env);
     ways::check(asked, seen, origin, env);
+    trusts::check(asked.id, seen.tls_version, env);
 }

@@ -11,13 +11,14 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ED25519, SerialNumber,
+    PKCS_ED25519, PublicKeyData, SerialNumber,
 };
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
+use sha2::{Digest, Sha256};
 use whippet::{Roots, TlsSettings};
 
 use super::random::Random;
@@ -26,8 +27,18 @@ use super::wire::Step;
 /// The settings of a client that trusts these servers. Made anew for each run: they remember
 /// sessions.
 pub(crate) fn client_settings() -> Arc<TlsSettings> {
+    Arc::new(trusting())
+}
+
+/// The same, to be added to.
+pub(crate) fn trusting() -> TlsSettings {
     let authority = AUTHORITY.der().to_vec();
-    Arc::new(TlsSettings::new().with_roots(Roots::OnlyAdded).add_ca_der(authority))
+    TlsSettings::new().with_roots(Roots::OnlyAdded).add_ca_der(authority)
+}
+
+/// Of the public key that all servers have.
+pub(crate) fn server_key_sha256() -> [u8; 32] {
+    Sha256::digest(SERVER_KEY.subject_public_key_info()).into()
 }
 
 /// A server's side for `host`, with so many tickets a handshake.
@@ -119,6 +130,11 @@ pub(crate) struct Heard {
 }
 
 impl Channel {
+    /// Once it is agreed upon.
+    pub(crate) fn version(&self) -> Option<ProtocolVersion> {
+        self.session.protocol_version()
+    }
+
     /// One that has a fault in so many cases of a thousand, and, where any has, often no last word.
     /// `true`: something may fail for it.
     pub(crate) fn new(

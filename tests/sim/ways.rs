@@ -295,6 +295,7 @@ pub(crate) struct Seen {
     remote: Option<IpAddr>,
     sockets: SocketSettings,
     is_tls: bool,
+    pub(crate) tls_version: Option<rustls::ProtocolVersion>,
 }
 
 impl Seen {
@@ -305,6 +306,7 @@ impl Seen {
             remote: wire.remote.map(|remote| remote.ip()),
             sockets: wire.sockets.clone(),
             is_tls: wire.has_tls(),
+            tls_version: wire.tls_version(),
         }
     }
 }

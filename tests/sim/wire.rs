@@ -262,6 +262,12 @@ impl Wire {
         (asked.is_absolute && self.outer.is_some()) || (self.is_fronted() && self.watcher.is_none())
     }
 
+    /// The version of TLS that is spoken with the server.
+    pub(crate) fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
+        let Service::Http(http) = &self.service else { return None };
+        http.tls.as_ref()?.version()
+    }
+
     /// Whether TLS is spoken with the server.
     pub(crate) fn has_tls(&self) -> bool {
         matches!(&self.service, Service::Http(http) if http.tls.is_some())

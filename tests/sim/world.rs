@@ -19,6 +19,7 @@ use super::plan::{Plan, Scenario};
 use super::proxies::Proxies;
 use super::random::Random;
 use super::story::Story;
+use super::trusts::Trusts;
 use super::ways::Ways;
 use super::wire::{Phase, READABLE, Step, WRITABLE, Wire};
 
@@ -33,6 +34,7 @@ pub(crate) struct Env {
     pub(crate) basics: Basics,
     pub(crate) files: Files,
     pub(crate) ways: Ways,
+    pub(crate) trusts: Trusts,
     /// Bodies in br that were sent.
     pub(crate) brs: u64,
     pub(crate) proxies: Proxies,
