@@ -110,7 +110,7 @@ impl Sessions {
 /// Origins and logins that are remembered.
 const SESSIONS_MAX: usize = 256;
 /// Challenges that one request answers: the first, and those after it that say "stale".
-const ANSWERS_MAX: u32 = 4;
+const ANSWERS_MAX: u32 = 8;
 
 #[cfg(feature = "digest")]
 #[cfg(test)]
@@ -177,10 +177,10 @@ mod tests {
             (CHALLENGE, (0, false), Verdict::Again),
             (CHALLENGE, (1, true), Verdict::Answer),
             (CHALLENGE, (1, false), Verdict::Again),
-            (CHALLENGE, (4, false), Verdict::Answer),
+            (CHALLENGE, (8, false), Verdict::Answer),
             (STALE, (1, true), Verdict::Again),
-            (STALE, (3, true), Verdict::Again),
-            (STALE, (4, true), Verdict::Answer),
+            (STALE, (7, true), Verdict::Again),
+            (STALE, (8, true), Verdict::Answer),
             (b"Digest realm=\"r\"", (0, false), Verdict::Answer),
             (b"", (0, false), Verdict::Answer),
         ] {
