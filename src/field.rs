@@ -122,13 +122,15 @@ pub(crate) fn check_protocols(list: &[u8]) -> Result<(), Refused> {
 /// Whether all protocols that a 101 names, one at least, are among those that were asked for
 /// (RFC 9110 §7.8). Names are compared without case.
 pub(crate) fn is_asked_for<'a>(asked: &[u8], named: impl Iterator<Item = &'a [u8]>) -> bool {
-    let elements = |list: &'a [u8]| list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    let is_asked = |protocol: &[u8]| {
-        let mut asked = asked.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        asked.any(|asked| asked.eq_ignore_ascii_case(protocol))
-    };
+    let is_asked =
+        |protocol: &[u8]| elements(asked).any(|asked| asked.eq_ignore_ascii_case(protocol));
     let mut named = named.flat_map(elements).peekable();
     named.peek().is_some() && named.all(is_asked)
+}
+
+/// The elements of a comma-separated list, without empty ones (RFC 9110 §5.6.1.2).
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Whether a value of this name authenticates somebody: it is never printed unasked.

@@ -11,7 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use driving::{Control, settings};
-use support::{Action, Latch, Origin, Reply, Setup, TlsSetup, ok, redirect, response, status};
+use support::{
+    Action, Latch, Origin, Reply, Setup, TlsSetup, ok, read_head, redirect, response, status,
+};
 use whippet::{Body, BodyRefused, Client, Error, Kind, Limit, Phase, Request};
 
 const SWITCHES: &[u8] =
@@ -32,15 +34,6 @@ fn server<T: Send + 'static>(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     (url, thread::spawn(move || serve(listener.accept().unwrap().0)))
-}
-
-fn read_head(stream: &mut TcpStream) -> String {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
 }
 
 /// Origins with this script: a plain one, and one of TLS.

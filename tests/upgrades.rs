@@ -4,12 +4,12 @@ mod driving;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use driving::{Control, settings};
-use support::{Action, Latch, Origin, Reply, Setup, TlsSetup, response};
+use support::{Action, Latch, Origin, Reply, Setup, TlsSetup, read_head, response};
 use whippet::net::Net;
 use whippet::{BodyRefused, Client, Error, Event, Kind, Limit, Reactor, Request};
 
@@ -99,15 +99,6 @@ fn reactor() -> Reactor {
 
 fn pattern(length: usize) -> Vec<u8> {
     (0_u8..=250).cycle().take(length).collect()
-}
-
-fn read_head(stream: &mut TcpStream) -> String {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
 }
 
 #[test]

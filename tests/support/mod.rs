@@ -32,3 +32,13 @@ pub(crate) use reply::{Action, Reply, chunked, ok, redirect, response, status};
 pub(crate) use request::Seen;
 #[cfg(unix)]
 pub(crate) use unix::Door;
+
+/// A request's head, and not a byte that follows it.
+pub(crate) fn read_head(stream: &mut impl std::io::Read) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}

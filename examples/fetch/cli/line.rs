@@ -25,8 +25,8 @@ pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Line, St
     while let Some(word) = words.next().map_err(|error| error.to_string())? {
         let option = match word {
             Arg::Value(url) => {
-                args.urls
-                    .push(text(&url).map_err(|why| format!("{}: {why}", quoted(&url)))?.into());
+                let refused = |why| format!("{}: {why}", quoted(&url));
+                args.urls.push(text(&url).map_err(refused)?.to_owned());
                 continue;
             }
             Arg::Short(letter) => find(letter.encode_utf8(&mut [0; 4]), "-")?,

@@ -6,6 +6,7 @@
 
 use super::Malformed;
 use crate::coding::ContentCoding;
+use crate::field::elements;
 use crate::response::Span;
 
 /// The fields that the engine acts on.
@@ -172,11 +173,6 @@ fn is<const LENGTH: usize>(text: &[u8], lower: &[u8; LENGTH]) -> bool {
         differences | ((byte | case) ^ lower)
     });
     differences == 0
-}
-
-/// The elements of a comma-separated list, without empty ones (RFC 9110 §5.6.1.2).
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// `1*DIGIT` that fits: no sign, no prefix, no white space.
