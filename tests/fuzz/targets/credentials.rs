@@ -66,4 +66,4 @@ const ORIGINS: [&str; 3] = ["http://a.example/", "https://a.example/", "http://b
 const USER: &str = "m\u{e9} \"\\";
 /// With what no challenge is likely to have.
 const PASSWORD: &str = "canary\u{1}7Q";
-const ANSWERS_MAX: u32 = 4;
+const ANSWERS_MAX: u32 = 8;
