@@ -438,9 +438,16 @@ impl Net for Still {
         Err(io::ErrorKind::WouldBlock.into())
     }
     fn close_datagram(&mut self, (): ()) {}
-    fn wait(&mut self, timeout: Option<Duration>, _: &mut Vec<Readiness>) -> io::Result<bool> {
-        self.slept.set(timeout);
-        self.now.set(self.now.get() + timeout.unwrap_or_default());
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        _: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
+        let left = until.map(|until| until.saturating_sub(self.now.get()));
+        let sleep = [timeout, left].into_iter().flatten().min();
+        self.slept.set(sleep);
+        self.now.set(self.now.get() + sleep.unwrap_or_default());
         Ok(false)
     }
     fn now(&mut self) -> Duration {
@@ -505,5 +512,5 @@ fn a_sleep_is_measured_from_its_beginning() {
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// What one connection is given in a turn.
-const TURN_BYTES_MAX: usize = 256 << 10;
+const TURN_BYTES_MAX: usize = 512 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;

@@ -26,6 +26,11 @@ impl Moment {
         Self(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
     }
 
+    /// How long after the clock read zero this is.
+    pub(crate) const fn elapsed(self) -> Duration {
+        Duration::from_micros(self.0)
+    }
+
     pub(crate) const fn micros(self) -> u64 {
         self.0
     }

@@ -127,10 +127,15 @@ pub trait Net {
     /// Closes.
     fn close_datagram(&mut self, socket: Self::Datagram);
 
-    /// Sleeps until something is ready or `timeout` has passed (`None`: without limit), and
-    /// appends the events to `ready`. An interruption by a signal is an empty success.
-    /// `true`: as many as fit, more may be ready already.
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool>;
+    /// Sleeps until something is ready, `timeout` has passed or the clock reads `until` (`None`:
+    /// without limit), and appends the events to `ready`. It may wake sooner: an interruption by a
+    /// signal is an empty success. `true`: as many as fit, more may be ready already.
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool>;
 
     /// The monotonic clock: time since [`Self::epoch`]. Read once a turn.
     fn now(&mut self) -> Duration;

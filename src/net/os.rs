@@ -1,10 +1,12 @@
-//! Floor 1. The operating system's network: the only file that names mio and socket2, the only
-//! one that reads a clock, a file or the random generator.
+//! Floor 1. The operating system's network: with its rooms the only file that names mio,
+//! rustix and socket2, and the only one that reads a clock, a file or the random generator.
 //!
 //! In go the calls of [`Net`], out come sockets, readiness and bytes. A connection costs `socket`,
 //! `setsockopt` (TCP_NODELAY), `connect` and one `epoll_ctl`; closing its descriptor takes it out
 //! of the poll. What other choices cost is in [`options`].
 
+#[cfg_attr(not(any(target_os = "android", target_os = "linux")), path = "os/no_alarm.rs")]
+mod alarm;
 mod options;
 
 use std::fmt;
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::{Events, Interest, Poll, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use self::alarm::Alarm;
 use super::{Net, Readiness, ResolverFiles, SystemAnswer, Token};
 use crate::socket::{Peer, SocketSettings};
 
@@ -29,12 +32,14 @@ compile_error!("whippet needs a 64-bit target: its socket tokens are 64 bits, th
 /// The operating system's network.
 ///
 /// Its descriptor ([`AsFd`], [`AsRawFd`]) can be registered for reading in another poll: it is
-/// readable while [`Net::wait`] has something to report. Under an edge-triggered outer poll,
-/// `wait` must be called again, without sleeping, after it answered `true`.
+/// readable while [`Net::wait`] has something to report, and at times when it has not. Under an
+/// edge-triggered outer poll, `wait` must be called again, without sleeping, after it answered
+/// `true`.
 #[derive(Debug)]
 pub struct OsNet {
     poll: Poll,
     events: Events,
+    alarm: Alarm,
     epoch: Instant,
     helper: Option<Helper>,
 }
@@ -56,9 +61,12 @@ impl OsNet {
     ///
     /// The system's, where it gives no descriptor.
     pub fn new(events_capacity: usize) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
         Ok(Self {
-            poll: Poll::new()?,
+            poll,
             events: Events::with_capacity(events_capacity.max(1)),
+            alarm,
             epoch: clock(),
             helper: None,
         })
@@ -166,7 +174,18 @@ impl Net for OsNet {
         drop(socket);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
+        let timeout = match until {
+            Some(until) if timeout != Some(Duration::ZERO) => {
+                self.alarm.cover(timeout, until, self.epoch)?
+            }
+            _ => timeout,
+        };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             // The events of the poll before may still stand in the list: they are not to be read.
@@ -174,10 +193,17 @@ impl Net for OsNet {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
             Err(error) => return Err(error),
         }
-        let known = ready.len();
-        ready.extend(self.events.iter().map(readiness));
+        let mut told = 0;
+        for event in &self.events {
+            told += 1;
+            if event.token() == ALARM {
+                self.alarm.has_rung();
+            } else {
+                ready.push(readiness(event));
+            }
+        }
         // The list may hold more than was asked for; what the system is given is its capacity.
-        Ok(ready.len() - known >= self.events.capacity())
+        Ok(told >= self.events.capacity())
     }
 
     fn now(&mut self) -> Duration {
@@ -272,6 +298,9 @@ impl fmt::Debug for Helper {
 fn clock() -> Instant {
     Instant::now()
 }
+
+/// The alarm's own token: no socket is given it, for keys leave their upper bits free.
+const ALARM: mio::Token = mio::Token(usize::MAX - 1);
 
 /// What the poll reports, in the terms of [`Readiness`]. An error is also something to read.
 fn readiness(event: &mio::event::Event) -> Readiness {
@@ -368,7 +397,7 @@ mod tests {
         while seen & bits != bits {
             assert!(net.now() - start < LIMIT, "bits {bits:#b} expected, {seen:#b} seen");
             ready.clear();
-            net.wait(Some(LIMIT), &mut ready).unwrap();
+            net.wait(Some(LIMIT), None, &mut ready).unwrap();
             seen |= ready.iter().filter(|r| r.token == token).fold(0, |all, r| all | r.bits);
         }
         seen
@@ -407,10 +436,10 @@ mod tests {
     #[test]
     fn data_and_fin_in_one_event_are_read_closed() {
         let mut net = OsNet::new(8).unwrap();
-        let (mut near, mut far) = pair(&mut net, Token(u64::MAX - 1));
+        let (mut near, mut far) = pair(&mut net, Token(u64::MAX - 2));
         far.write_all(b"last").unwrap();
         drop(far);
-        wait_for(&mut net, Token(u64::MAX - 1), Readiness::READABLE | Readiness::READ_CLOSED);
+        wait_for(&mut net, Token(u64::MAX - 2), Readiness::READABLE | Readiness::READ_CLOSED);
         let mut into = [0; 16];
         assert_eq!(net.read(&mut near, &mut into).unwrap(), 4);
         assert_eq!(net.read(&mut near, &mut into).unwrap(), 0);
@@ -463,10 +492,10 @@ mod tests {
         let mut seen = Vec::new();
         while seen.len() < 2 {
             let known = seen.len();
-            assert!(net.wait(Some(LIMIT), &mut seen).unwrap());
+            assert!(net.wait(Some(LIMIT), None, &mut seen).unwrap());
             assert_eq!(seen.len(), known + 1, "appends, one at a time");
         }
-        assert!(!net.wait(Some(Duration::ZERO), &mut seen).unwrap());
+        assert!(!net.wait(Some(Duration::ZERO), None, &mut seen).unwrap());
         assert_eq!(seen.len(), 2);
         let mut tokens: Vec<u64> = seen.iter().map(|r| r.token.0).collect();
         tokens.sort_unstable();
@@ -498,10 +527,39 @@ mod tests {
             assert_eq!(outer_events(&mut outer, LIMIT), 1);
             assert_eq!(outer_events(&mut outer, Duration::ZERO), 0);
             let mut ready = Vec::new();
-            assert!(!net.wait(Some(Duration::ZERO), &mut ready).unwrap());
+            assert!(!net.wait(Some(Duration::ZERO), None, &mut ready).unwrap());
             assert_eq!(ready.len(), 1);
             assert_eq!(net.read(&mut near, &mut into).unwrap(), 1);
         }
+    }
+
+    #[test]
+    fn a_sleep_ends_when_the_clock_reads_its_end_and_an_earlier_one_sooner() {
+        let mut net = OsNet::new(8).unwrap();
+        let mut ready = Vec::new();
+        let far = net.now() + LIMIT;
+        assert!(!net.wait(Some(Duration::from_millis(1)), Some(far), &mut ready).unwrap());
+        for _ in 0..3 {
+            let until = net.now() + Duration::from_millis(3);
+            while net.now() < until {
+                assert!(!net.wait(None, Some(until), &mut ready).unwrap());
+            }
+        }
+        assert!(!net.wait(None, Some(Duration::ZERO), &mut ready).unwrap(), "it is past");
+        assert!(net.now() < far);
+        assert_eq!(ready, []);
+    }
+
+    #[test]
+    fn what_is_ready_comes_before_the_end_of_a_sleep() {
+        let mut net = OsNet::new(8).unwrap();
+        let (_near, mut far) = pair(&mut net, Token(1));
+        let until = net.now() + LIMIT;
+        far.write_all(b"x").unwrap();
+        let mut ready = Vec::new();
+        assert!(!net.wait(None, Some(until), &mut ready).unwrap());
+        assert_eq!(ready.iter().map(|event| event.token).collect::<Vec<_>>(), [Token(1)]);
+        assert!(net.now() < until);
     }
 
     #[test]
@@ -514,7 +572,7 @@ mod tests {
         let mut ready = Vec::new();
         while answers.len() < 2 {
             ready.clear();
-            net.wait(Some(LIMIT), &mut ready).unwrap();
+            net.wait(Some(LIMIT), None, &mut ready).unwrap();
             assert_eq!(ready.first().map(|r| r.token), Some(Token::WAKER));
             answers.extend(std::iter::from_fn(|| net.next_system_answer()));
         }
@@ -533,6 +591,6 @@ mod tests {
         let mut bytes = [0; 32];
         net.random(&mut bytes).unwrap();
         assert_ne!(bytes, [0; 32]);
-        assert!(net.wait(Some(Duration::ZERO), &mut Vec::new()).is_ok());
+        assert!(net.wait(Some(Duration::ZERO), None, &mut Vec::new()).is_ok());
     }
 }

@@ -119,8 +119,13 @@ impl<N: Net, T: Trace> Net for Traced<N, T> {
         self.inside.close_datagram(socket);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
-        self.inside.wait(timeout, ready)
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
+        self.inside.wait(timeout, until, ready)
     }
 
     fn now(&mut self) -> Duration {

@@ -300,6 +300,11 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Whether it was not on the list of those to be worked on; it is from now on.
+    pub(super) fn joins_queue(&mut self) -> bool {
+        !std::mem::replace(&mut self.queued, true)
+    }
+
     /// What it was given in this turn.
     pub(super) fn spent_in(&self, turn: u64) -> usize {
         if self.turn == turn { self.spent_bytes } else { 0 }

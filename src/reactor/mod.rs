@@ -239,8 +239,8 @@ impl<N: Net, T: Trace> Reactor<Traced<N, T>> {
     }
 }
 
-/// The descriptor becomes readable when [`Reactor::wait`] has something to do; it is that of an
-/// edge-triggered poll and can be nested in another.
+/// The descriptor becomes readable when [`Reactor::wait`] has something to do, and at times when
+/// it has not; it is that of an edge-triggered poll and can be nested in another.
 #[cfg(unix)]
 impl<N: Net + AsFd> AsFd for Reactor<N> {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -364,8 +364,8 @@ impl<N: Net> Reactor<N> {
         Ok(FetchId::of(key))
     }
 
-    /// Sleeps until something is ready, a limit is over, or `timeout` has passed; not at all
-    /// while work is queued. The only call that sleeps.
+    /// Sleeps until something is ready, a limit is over, or `timeout` has passed, and at times not
+    /// so long; not at all while work is queued. The only call that sleeps.
     ///
     /// # Errors
     /// Those of the system's poll. An interruption by a signal is none: it ends the sleep.
@@ -373,10 +373,13 @@ impl<N: Net> Reactor<N> {
         #[cfg(debug_assertions)]
         self.audit();
         self.arm_limits();
-        let sleep = if self.has_work() { Some(Duration::ZERO) } else { self.sleep(timeout) };
+        let (timeout, until) = match self.has_work() {
+            true => (Some(Duration::ZERO), None),
+            false => (timeout, self.soonest_deadline().map(Moment::elapsed)),
+        };
         self.ready.drain(..self.ready_taken);
         self.ready_taken = 0;
-        let is_full = self.net.wait(sleep, &mut self.ready)?;
+        let is_full = self.net.wait(timeout, until, &mut self.ready)?;
         self.full_polls = if is_full { self.full_polls.saturating_add(1) } else { 0 };
         self.read_clock();
         self.turn += 1;
@@ -455,7 +458,7 @@ impl<N: Net> Reactor<N> {
             return Some(epoch);
         }
         let at = self.soonest_deadline()?;
-        epoch.checked_add(Duration::from_micros(at.micros()))
+        epoch.checked_add(at.elapsed())
     }
 
     /// The cookies that were set.

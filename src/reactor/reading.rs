@@ -115,7 +115,7 @@ impl<N: Net> Reactor<N> {
     /// The connection is worked on again in the next turn.
     pub(super) fn leave_for_next_turn(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key)
-            && !std::mem::replace(&mut connection.queued, true)
+            && connection.joins_queue()
         {
             self.next_turn.push(key);
         }
@@ -124,7 +124,7 @@ impl<N: Net> Reactor<N> {
     /// Puts a connection on the list of those to be worked on in this turn.
     pub(super) fn queue(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key)
-            && !std::mem::replace(&mut connection.queued, true)
+            && connection.joins_queue()
         {
             self.again.push_back(key);
         }
@@ -200,6 +200,8 @@ impl<N: Net> Reactor<N> {
                 let drained = count < room && connection.ready & Readiness::READ_CLOSED == 0;
                 if drained {
                     connection.ready &= !Readiness::READABLE;
+                } else if connection.joins_queue() {
+                    self.again.push_back(key);
                 }
                 if connection.outer.is_some() {
                     self.open_outer(key, kept, count);
@@ -208,9 +210,7 @@ impl<N: Net> Reactor<N> {
                 } else {
                     self.attend(key, count);
                 }
-                if !drained {
-                    self.queue(key);
-                } else if self.focus.is_none() {
+                if drained && self.focus.is_none() {
                     self.read_nothing_to_tell(key);
                 }
             }
@@ -471,7 +471,7 @@ fn is_reset(error: &io::Error) -> bool {
 
 /// Most bytes that one connection is read in one turn, before others and the caller's program
 /// get theirs.
-pub(super) const TURN_BYTES_MAX: usize = 256 << 10;
+pub(super) const TURN_BYTES_MAX: usize = 512 << 10;
 /// The same with what is decoded counted too, which costs more and comes of a body's nature.
 const TURN_DECODED_BYTES_MAX: usize = 1 << 20;
 /// What a read counts for at the least, so that one that drips also comes to its share's end.

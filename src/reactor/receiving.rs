@@ -260,7 +260,6 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get(focus.connection) else { return Step::Worked };
         let bytes = focus.bytes(&self.read_buffer, connection);
         let Receiving::Body(reader) = &mut exchange.receiving else { return Step::Worked };
-        let has_length = reader.left().is_some();
         let Piece { skip, take, done } = match reader.read(bytes) {
             Ok(piece) => piece,
             Err(malformed) => {
@@ -285,7 +284,7 @@ impl<N: Net> Reactor<N> {
             return Step::Worked;
         }
         if let Some(collected) = &mut fetch.collected {
-            if has_length {
+            if reader.is_announced() {
                 collected.body.extend_from_slice(data);
                 self.memory.collected_bytes += data.len();
             } else {

@@ -3,8 +3,6 @@
 //! In go the events of a poll and the timers that fired; out comes one [`Event`] at a time, and at
 //! last nothing, when all that is left has to wait for the next poll.
 
-use std::time::Duration;
-
 use super::connection::ConnectionKey;
 use super::event::{Event, FetchId, Happening};
 use super::fetch::{Fetch, FetchKey};
@@ -119,18 +117,6 @@ impl<N: Net> Reactor<N> {
             Timer::Pace(key) => self.pace_due(key),
             Timer::Cap => self.raise_cap(),
         }
-    }
-
-    /// How long to sleep. The turn may have lasted, so what is left until the next deadline is
-    /// measured anew.
-    pub(super) fn sleep(&mut self, timeout: Option<Duration>) -> Option<Duration> {
-        let Some(deadline) = self.soonest_deadline() else { return timeout };
-        if timeout == Some(Duration::ZERO) {
-            return timeout;
-        }
-        self.read_clock();
-        let until = deadline.since(self.now);
-        Some(timeout.map_or(until, |timeout| timeout.min(until)))
     }
 
     pub(super) fn soonest_deadline(&self) -> Option<Moment> {

@@ -319,7 +319,12 @@ impl Net for World {
         self.net.close_datagram(socket);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
         let mut whims = self.whims.borrow_mut();
         if whims.poll_fails {
             return Err(io::Error::other("no poll"));
@@ -334,7 +339,10 @@ impl Net for World {
         }
         ready.append(&mut whims.again);
         drop(whims);
-        self.net.wait(timeout, ready)
+        // The world's clock is not this one's.
+        let (inside, now) = (self.net.now(), self.now());
+        let until = until.map(|until| inside + until.saturating_sub(now));
+        self.net.wait(timeout, until, ready)
     }
 
     fn now(&mut self) -> Duration {

@@ -113,7 +113,12 @@ impl Net for Script {
         Err(io::ErrorKind::Unsupported.into())
     }
     fn close_datagram(&mut self, (): ()) {}
-    fn wait(&mut self, _: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        _: Option<Duration>,
+        _: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
         let mut told = self.0.borrow_mut();
         told.now += Duration::from_millis(1);
         ready.append(&mut told.events);

@@ -130,7 +130,16 @@ impl Net for SimNet {
         }
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
+        let is_sleep = timeout != Some(Duration::ZERO);
+        // The turn has lasted.
+        let left = until.filter(|_| is_sleep).map(|until| until.saturating_sub(self.now()));
+        let timeout = [timeout, left].into_iter().flatten().min();
         self.world.borrow_mut().poll(timeout, ready)
     }
 

@@ -111,7 +111,12 @@ impl Net for World {
     fn close_datagram(&mut self, socket: usize) {
         self.close(socket);
     }
-    fn wait(&mut self, _: Option<Duration>, _: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        _: Option<Duration>,
+        _: Option<Duration>,
+        _: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
         unreachable!("the tests call the resolver themselves")
     }
     fn now(&mut self) -> Duration {

@@ -104,7 +104,12 @@ impl Net for Drip {
         Err(io::ErrorKind::Unsupported.into())
     }
     fn close_datagram(&mut self, (): ()) {}
-    fn wait(&mut self, _: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        _: Option<Duration>,
+        _: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
         self.now += Duration::from_micros(1);
         for stream in self.streams.iter_mut().filter(|stream| stream.is_open) {
             stream.due = self.piece;

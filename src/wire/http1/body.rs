@@ -64,6 +64,7 @@ pub(crate) fn framing(method: &Method, head: &Head) -> Result<BodyReader, Malfor
 
 impl BodyReader {
     /// Names the next run of data in `bytes`. After an error it must not be read on.
+    #[inline]
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Piece, Malformed> {
         match self {
             Self::None | Self::Closed => Ok(Piece { skip: 0, take: 0, done: true }),
@@ -98,6 +99,11 @@ impl BodyReader {
     /// a missing close_notify is a truncation.
     pub(crate) fn is_until_close(&self) -> bool {
         matches!(self, Self::UntilClose | Self::Closed)
+    }
+
+    /// Whether the head announced how long the body is.
+    pub(crate) fn is_announced(&self) -> bool {
+        matches!(self, Self::Length { .. })
     }
 
     /// The bytes of body still to come, where they were announced.

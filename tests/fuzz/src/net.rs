@@ -325,7 +325,14 @@ impl Net for FuzzNet {
 
     fn close_datagram(&mut self, _: Datagram) {}
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        until: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> io::Result<bool> {
+        let left = until.map(|until| until.saturating_sub(self.now()));
+        let timeout = [timeout, left].into_iter().flatten().min();
         self.world.borrow_mut().poll(timeout, ready)
     }
 
