@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use driving::{Ended, get, run, settings, trusting};
+use driving::{Control, Ended, get, run, settings, submit, trusting, turn};
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{ClientConfig, RootCertStore};
@@ -100,6 +100,32 @@ fn a_server_with_other_suites_or_groups_is_told_of() {
         assert_eq!(origin.connections(), 1);
         let origin = origin_with(setup(ours.clone()));
         assert_eq!(fetch(client_of(ours), origin.url("/")).text(), "the body", "{name}");
+    }
+}
+
+/// Each write is a packet, and costs as much as all that whippet does itself for a request.
+#[test]
+fn the_end_of_a_handshake_goes_with_the_request() {
+    let tls12 = || TlsSetup { tls13: false, ..TlsSetup::default() };
+    for (name, tls, first, resumed) in
+        [("TLS 1.3", TlsSetup::default as fn() -> _, 2, 2), ("TLS 1.2", tls12, 3, 2)]
+    {
+        let origin = Origin::start(Setup { tls: Some(tls()), ..Setup::default() }, |_| {
+            Reply::new().send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        });
+        let control = Control::default();
+        let mut reactor = control.reactor(settings());
+        for writes in [first, resumed] {
+            control.with(|whims| whims.writes = 0);
+            submit(&mut reactor, get(origin.url("/")));
+            let mut ended = Vec::new();
+            while ended.is_empty() {
+                ended = turn(&mut reactor, None);
+            }
+            assert_eq!(ended[0].text(), "ok", "{name}");
+            // The last is close_notify.
+            assert_eq!(control.with(|whims| whims.writes), writes + 1, "{name}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! In goes readiness; out come plaintext bytes for the exchange, in the reactor's one read buffer,
 //! and the news that a connection opened, failed or ended.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -247,10 +248,23 @@ impl<S> Connection<S> {
         buffers: &mut Buffers,
         sealed: &[u8],
     ) -> io::Result<()> {
-        let Some(outer) = &mut self.outer else { return self.write_raw(net, buffers, sealed) };
+        let sealed = self.wrapped(sealed)?;
+        self.write_raw(net, buffers, &sealed)
+    }
+
+    /// TLS records wait until more is written, or all is flushed, and go in one write with it.
+    pub(super) fn hold_sealed(&mut self, buffers: &mut Buffers, sealed: &[u8]) -> io::Result<()> {
+        let sealed = self.wrapped(sealed)?;
+        buffers.fill(&mut self.unsent, &sealed);
+        Ok(())
+    }
+
+    /// The same records inside those of TLS with a proxy, where there is such.
+    fn wrapped<'a>(&mut self, sealed: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+        let Some(outer) = &mut self.outer else { return Ok(sealed.into()) };
         let mut wrapped = Vec::new();
         outer.session.seal(sealed, &mut wrapped).map_err(io::Error::other)?;
-        self.write_raw(net, buffers, &wrapped)
+        Ok(wrapped.into())
     }
 
     /// Writes bytes as they are, behind those that wait; what the socket does not take waits.
@@ -260,8 +274,11 @@ impl<S> Connection<S> {
         buffers: &mut Buffers,
         sealed: &[u8],
     ) -> io::Result<()> {
-        self.flush(net, buffers)?;
-        let may_write = self.unsent.is_none() && self.ready & Readiness::WRITABLE != 0;
+        if self.unsent.is_some() {
+            buffers.fill(&mut self.unsent, sealed);
+            return self.flush(net, buffers);
+        }
+        let may_write = self.ready & Readiness::WRITABLE != 0;
         let written = if may_write { write_some(net, &mut self.stream, sealed)? } else { 0 };
         self.has_written |= written > 0;
         if written < sealed.len() {
@@ -271,7 +288,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Writes records that wait.
+    /// Writes what waits.
     pub(super) fn flush<N: Net<Stream = S>>(
         &mut self,
         net: &mut N,

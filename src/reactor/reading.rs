@@ -148,6 +148,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Writes what was held for a request, where that does not go yet.
+    fn flush(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Err(error) = connection.flush(&mut self.net, &mut self.buffers)
+        {
+            self.write_failed(key, error);
+        }
+    }
+
     /// A write failed: the peer has gone. What it said before is read first, an answer it may be.
     pub(super) fn write_failed(&mut self, key: ConnectionKey, error: io::Error) {
         if let Some(connection) = self.connections.get_mut(key) {
@@ -325,10 +334,14 @@ impl<N: Net> Reactor<N> {
         let opened = tls.open(&mut self.read_buffer[..end], &mut self.sealed);
         let rest = &self.read_buffer[opened.consumed.min(end)..end];
         self.buffers.fill(&mut connection.cipher, rest);
-        let written = if self.sealed.is_empty() {
-            Ok(())
+        let Self { net, buffers, sealed, .. } = self;
+        let written = if opened.handshake_done_now && !connection.is_orphan() {
+            // The end of the handshake goes with the request that waits for it.
+            connection.hold_sealed(buffers, sealed)
+        } else if !sealed.is_empty() {
+            connection.write_sealed(net, buffers, sealed)
         } else {
-            connection.write_sealed(&mut self.net, &mut self.buffers, &self.sealed)
+            Ok(())
         };
         match opened.result {
             Err(error) => connection.ending = Some(Ending::Tls(error)),
@@ -345,6 +358,7 @@ impl<N: Net> Reactor<N> {
         }
         if opened.handshake_done_now {
             self.secured(key);
+            self.flush(key);
         }
         if opened.plain > 0 {
             self.attend(key, opened.plain);

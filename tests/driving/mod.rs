@@ -206,6 +206,8 @@ pub(crate) struct Whims {
     /// What is ready still, of what was cut short.
     pub(crate) again: Vec<Readiness>,
     pub(crate) jammed: Vec<Token>,
+    /// Calls that write to a stream.
+    pub(crate) writes: usize,
     /// Addresses dialled.
     pub(crate) dialled: Vec<SocketAddr>,
     /// Where a connection leads in place of its address.
@@ -277,6 +279,7 @@ impl Net for World {
 
     fn write(&mut self, stream: &mut WorldStream, bytes: &[u8]) -> io::Result<usize> {
         let mut whims = self.whims.borrow_mut();
+        whims.writes += 1;
         if whims.jammed.contains(&stream.1) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
