@@ -136,7 +136,9 @@ impl Draft {
         let has_body = !is_bodiless && asked.method != "HEAD";
         let most = if status == 503 { 200 } else { env.plan.body_bytes };
         let length = env.random.magnitude(most);
-        let framing = match env.random.below(8) {
+        // Where the end of the stream proves nothing, it is often what is to be relied on.
+        let framings = if http.hides_end { 3 } else { 8 };
+        let framing = match env.random.below(framings) {
             0 if has_body => Framing::Close,
             1..=3 => Framing::Chunked,
             _ => Framing::Length,
