@@ -23,7 +23,7 @@ pub(crate) struct Cookies {
 }
 
 impl Cookies {
-    /// Fills the jar. An error is one line.
+    /// Fills the jar, and finds out whether it can be written in the end. An error is one line.
     pub(crate) fn load(&self, jar: &mut CookieJar) -> Result<(), String> {
         for path in &self.from {
             let text = read(path).map_err(|error| explain("--cookie", path, &error))?;
@@ -35,7 +35,8 @@ impl Cookies {
                 );
             }
         }
-        Ok(())
+        let Some(path) = &self.to else { return Ok(()) };
+        try_out(path).map_err(|error| explain("--cookie-jar", path, &error))
     }
 
     /// Writes the jar, if that was asked for. An error is one line.
@@ -55,13 +56,25 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+fn create(path: &Path) -> io::Result<(File, PathBuf)> {
+    temporary::create(path, "cookies", File::options().mode(OWNER_ONLY))
+}
+
+/// Whether a file can be written there. None is left.
+fn try_out(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => Ok(()),
+        _ => fs::remove_file(create(path)?.1),
+    }
+}
+
 /// What is no regular file, such as /dev/stdout, is written as it is.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return File::options().write(true).open(path)?.write_all(text);
     }
-    let options = &mut File::options();
-    let (mut file, temporary) = temporary::create(path, "cookies", options.mode(OWNER_ONLY))?;
+    let (mut file, temporary) = create(path)?;
     let written = file.write_all(text).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // There is nobody left to tell; the name says that it is partial.
@@ -110,6 +123,9 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, OWNER_ONLY);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         let nowhere = Cookies { from: Vec::new(), to: Some(directory.join("no/jar")) };
+        assert!(nowhere.load(&mut jar).unwrap_err().starts_with("--cookie-jar "));
+        let folder = Cookies { from: Vec::new(), to: Some(directory.clone()) };
+        assert!(folder.load(&mut jar).unwrap_err().contains("directory"));
         assert!(nowhere.save(&jar).unwrap_err().starts_with("--cookie-jar "));
         let null = Cookies { from: Vec::new(), to: Some("/dev/null".into()) };
         null.save(&jar).unwrap();
