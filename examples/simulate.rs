@@ -1,4 +1,5 @@
-//! Prints the story of one simulated run: `cargo run --example simulate 17`.
+//! Prints the story of one simulated run: `cargo run --example simulate 17`, and with `session`
+//! behind the seed that of a session.
 
 #![forbid(unsafe_code)]
 
@@ -8,11 +9,18 @@ mod sim;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Some(Ok(seed)) = std::env::args().nth(1).map(|seed| seed.parse()) else {
-        eprintln!("usage: simulate SEED");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (seed, program) = match *words {
+        [seed] => (seed.parse(), sim::Program::Loop),
+        [seed, "session"] => (seed.parse(), sim::Program::Session),
+        _ => ("".parse(), sim::Program::Loop),
+    };
+    let Ok(seed) = seed else {
+        eprintln!("usage: simulate SEED [session]");
         return ExitCode::from(2);
     };
-    let outcome = sim::run(seed, true);
+    let outcome = sim::run(seed, program, true);
     for line in &outcome.story {
         println!("{line}");
     }

@@ -247,6 +247,11 @@ pub fn redirect(
 #[allow(missing_debug_implementations, reason = "what it keeps says nothing")]
 pub struct Logins(auth::Sessions);
 
+/// One request's part in them.
+#[derive(Default)]
+#[allow(missing_debug_implementations, reason = "what it keeps says nothing")]
+pub struct Dialogue(auth::Dialogue);
+
 impl Logins {
     /// Whether a 401 with this WWW-Authenticate field is answered.
     pub fn judge(
@@ -255,11 +260,11 @@ impl Logins {
         user: &str,
         password: &str,
         field: &[u8],
-        (answered, was_shown): (u32, bool),
+        dialogue: &mut Dialogue,
     ) -> bool {
         let Some((origin, login)) = whose(url, user, password) else { return false };
         let fields = std::iter::once(field);
-        let verdict = self.0.judge(&origin, &login, fields, (answered, was_shown), |_| true);
+        let verdict = self.0.judge(&origin, &login, fields, &mut dialogue.0, |_| true);
         verdict == auth::Verdict::Again
     }
 
@@ -274,10 +279,11 @@ impl Logins {
         url: &str,
         user: &str,
         password: &str,
+        dialogue: &mut Dialogue,
         target: &str,
     ) -> Option<Vec<u8>> {
         let (origin, login) = whose(url, user, password)?;
-        self.0.authorization(&origin, &login, "GET", target)
+        self.0.authorization(&origin, &login, &mut dialogue.0, "GET", target)
     }
 }
 

@@ -77,10 +77,6 @@ pub(crate) struct Encoded {
     pub(crate) body_follows: bool,
     /// It says `Connection: close`.
     pub(crate) asks_close: bool,
-    /// It answers a challenge that came before.
-    pub(crate) shows_login: bool,
-    /// It answers one of the proxy that it is handed to.
-    pub(crate) answers_proxy: bool,
 }
 
 /// What a request may say in place of the settings.

@@ -8,31 +8,39 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use sim::{Scenario, run};
+use sim::{Outcome, Program, Scenario, run};
 
 /// Runs a seed, and some seeds twice: the same must happen.
-fn check(seed: u64) -> Result<(), String> {
-    let outcome = run(seed, false);
-    HEDGES.fetch_add(outcome.hedges, Ordering::Relaxed);
-    SHARED.fetch_add(outcome.shared, Ordering::Relaxed);
-    SWITCHED.fetch_add(outcome.switched, Ordering::Relaxed);
-    for (what, count) in outcome.counts {
-        *COUNTS.lock().unwrap().entry(what).or_default() += count;
+fn check(seed: u64, program: Program) -> Result<(), String> {
+    let outcome = run(seed, program, false);
+    if program == Program::Loop {
+        count(&outcome);
     }
     if outcome.broken.is_some() {
         return Err(outcome.line());
     }
     let is_repeated = seed.is_multiple_of(REPEATED) && outcome.is_repeatable;
-    if is_repeated && run(seed, false).hash != outcome.hash {
+    if is_repeated && run(seed, program, false).hash != outcome.hash {
         return Err(format!("seed {seed} ({:?}): two runs differ", outcome.scenario));
     }
     Ok(())
+}
+
+/// Takes note of what the laws were proved of.
+fn count(outcome: &Outcome) {
+    HEDGES.fetch_add(outcome.hedges, Ordering::Relaxed);
+    SHARED.fetch_add(outcome.shared, Ordering::Relaxed);
+    SWITCHED.fetch_add(outcome.switched, Ordering::Relaxed);
+    for (what, count) in &outcome.counts {
+        *COUNTS.lock().unwrap().entry(what).or_default() += count;
+    }
 }
 
 /// Takes seeds from a range, on so many threads, until it is told enough. What fails is printed
 /// at once; how many were run, and the lines of those that failed.
 fn check_all(
     seeds: Range<u64>,
+    program: Program,
     threads: usize,
     failures_max: usize,
     enough: impl Fn() -> bool + Sync,
@@ -46,7 +54,7 @@ fn check_all(
             if seed >= seeds.end || enough() || failures.lock().unwrap().len() >= failures_max {
                 return;
             }
-            if let Err(line) = check(seed) {
+            if let Err(line) = check(seed, program) {
                 println!("{line}");
                 failures.lock().unwrap().push(line);
             }
@@ -64,7 +72,7 @@ fn check_all(
 #[test]
 fn five_hundred_seeds() {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let (count, failures) = check_all(0..500, threads, usize::MAX, || false);
+    let (count, failures) = check_all(0..500, Program::Loop, threads, usize::MAX, || false);
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(count, 500);
     assert!(HEDGES.load(Ordering::Relaxed) > 0, "nothing was asked for twice");
@@ -75,8 +83,17 @@ fn five_hundred_seeds() {
     assert!(SWITCHED.load(Ordering::Relaxed) > 50, "few spoke another protocol to its end");
 }
 
+/// The same laws for streams, and for what a session submits beside them.
+#[test]
+fn a_hundred_and_fifty_seeds_of_a_session() {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (count, failures) = check_all(0..150, Program::Session, threads, usize::MAX, || false);
+    assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(count, 150);
+}
+
 /// ```text
-/// SIM_SEEDS=from..to SIM_SECONDS=n SIM_THREADS=n SIM_FAILURES=n \
+/// SIM_SEEDS=from..to SIM_SECONDS=n SIM_THREADS=n SIM_FAILURES=n SIM_PROGRAM=session \
 ///     cargo test --profile checked --test simulated -- --ignored --nocapture
 /// ```
 #[test]
@@ -89,10 +106,12 @@ fn many_seeds() {
     let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
     let seconds = told("SIM_SECONDS").map_or(u64::MAX, |text| text.parse().unwrap());
     let threads = told("SIM_THREADS").map_or(1, |text| text.parse().unwrap());
+    let is_session = told("SIM_PROGRAM").is_some_and(|name| name == "session");
+    let program = if is_session { Program::Session } else { Program::Loop };
     let most = told("SIM_FAILURES").map_or(20, |text| text.parse().unwrap());
     let began = std::time::Instant::now();
     let (count, failures) =
-        check_all(from..to, threads, most, || began.elapsed().as_secs() >= seconds);
+        check_all(from..to, program, threads, most, || began.elapsed().as_secs() >= seconds);
     let took = began.elapsed().as_secs_f64();
     println!("{count} seeds from {from} in {took:.1} s, {} fail", failures.len());
     let [hedges, switched] = [&HEDGES, &SWITCHED].map(|count| count.load(Ordering::Relaxed));
@@ -103,7 +122,7 @@ fn many_seeds() {
 
 #[test]
 fn every_scenario_comes_up() {
-    let outcomes: Vec<_> = (0..33).map(|seed| run(seed, false)).collect();
+    let outcomes: Vec<_> = (0..33).map(|seed| run(seed, Program::Loop, false)).collect();
     for scenario in Scenario::ALL {
         assert!(outcomes.iter().any(|outcome| outcome.scenario == scenario && outcome.served > 0));
     }

@@ -3,6 +3,10 @@
 //!
 //! In go WWW-Authenticate and Authentication-Info fields with the origin they came from; out come
 //! Authorization fields for that origin and for no other, and whether a 401 is answered.
+//!
+//! A nonce may be used again, with a count of its own for each request. Requests that go at once
+//! share it, but arrive in any order, and a server may take a count that comes late for stale. So
+//! one that was refused is answered, in the end, with a nonce that no other request has.
 
 mod challenge;
 mod digest;
@@ -15,17 +19,73 @@ use self::digest::{Answering, Asked, CNONCE_BYTES};
 use crate::origin::Origin;
 use crate::userinfo::Userinfo;
 
-/// The challenges that are being answered.
+/// The challenges that are being answered by whoever has the login.
 #[derive(Default)]
 pub(crate) struct Sessions {
     /// Those answered last stand last.
     list: Vec<Session>,
+    /// Of sessions that have begun.
+    begun: u64,
 }
 
 struct Session {
+    number: u64,
     origin: Origin,
     login: Arc<Userinfo>,
     answering: Answering,
+}
+
+/// What one request and the server that asks who sends it have said to each other so far. One that
+/// was never asked owns nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Dialogue(Option<Box<Said>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    /// Challenges that were answered.
+    answered: u32,
+    /// What was sent last.
+    shown: Shown,
+    /// A challenge whose answer no other request gives.
+    alone: Option<Answering>,
+}
+
+/// What a request has answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Shown {
+    #[default]
+    Nothing,
+    /// The challenge of the session with this number.
+    Shared(u64),
+    /// A challenge of its own.
+    Alone,
+}
+
+impl Dialogue {
+    /// Whether what was sent last answered a challenge.
+    pub(crate) fn shows_login(&self) -> bool {
+        self.shown() != Shown::Nothing
+    }
+
+    /// For the same request sent once more beside this one.
+    pub(crate) fn second(&self) -> Self {
+        let said = |said: &Said| Box::new(Said { answered: said.answered, ..Said::default() });
+        Self(self.0.as_deref().map(said))
+    }
+
+    fn shown(&self) -> Shown {
+        self.0.as_ref().map_or(Shown::Nothing, |said| said.shown)
+    }
+
+    fn answered(&self) -> u32 {
+        self.0.as_ref().map_or(0, |said| said.answered)
+    }
+
+    fn show(&mut self, shown: Shown) {
+        if self.shown() != shown {
+            self.0.get_or_insert_default().shown = shown;
+        }
+    }
 }
 
 /// What to do with a 401.
@@ -38,38 +98,46 @@ pub(crate) enum Verdict {
 }
 
 impl Sessions {
-    /// Judges a 401 with the values of its WWW-Authenticate fields. `answered`: how many
-    /// challenges the same request has answered before, and whether it answered one this time.
+    /// Judges a 401 with the values of its WWW-Authenticate fields.
     ///
-    /// The first one is answered, whatever was sent on account of an older nonce. After that the
-    /// login is wrong, unless the server says that only the nonce was stale, or the request went
-    /// without: another one's 401 may have ended the session meanwhile.
+    /// A request's first one is answered, whatever it showed. After that the login is wrong, unless
+    /// the server says that only the nonce was stale, or the request went without: a session may
+    /// have ended meanwhile.
     pub(crate) fn judge<'a>(
         &mut self,
         origin: &Origin,
         login: &Arc<Userinfo>,
         fields: impl Iterator<Item = &'a [u8]>,
-        (answered, was_shown): (u32, bool),
+        dialogue: &mut Dialogue,
         random: impl FnOnce(&mut [u8]) -> bool,
     ) -> Verdict {
-        // What did not help will not help the next request.
-        self.take(origin, login);
+        let (shown, answered) = (dialogue.shown(), dialogue.answered());
+        if let Shown::Shared(number) = shown {
+            // What did not help will not help the next request.
+            self.list.retain(|session| session.number != number);
+        }
         let challenges = fields.flat_map(challenges);
         let Some(asked) = challenges.into_iter().find_map(|challenge| Asked::of(&challenge)) else {
             return Verdict::Answer;
         };
-        let may_help = asked.is_stale || !was_shown;
-        let is_fresh = answered == 0 || (may_help && answered < ANSWERS_MAX);
-        let mut cnonce = [0; CNONCE_BYTES];
-        if !is_fresh || !random(&mut cnonce) {
+        let may_help = answered == 0 || asked.is_stale || shown == Shown::Nothing;
+        if !may_help || answered >= ANSWERS_MAX {
             return Verdict::Answer;
         }
-        if self.list.len() >= SESSIONS_MAX {
-            self.list.remove(0);
+        let is_another_there = self.find(origin, login).is_some();
+        if shown != Shown::Nothing || !is_another_there {
+            let mut cnonce = [0; CNONCE_BYTES];
+            if !random(&mut cnonce) {
+                return Verdict::Answer;
+            }
+            let answering = Answering::new(asked, cnonce);
+            if is_another_there || answered >= SHARED_ANSWERS_MAX {
+                dialogue.0.get_or_insert_default().alone = Some(answering);
+            } else {
+                self.begin(origin, login, answering);
+            }
         }
-        let answering = Answering::new(asked, cnonce);
-        let (origin, login) = (origin.clone(), Arc::clone(login));
-        self.list.push(Session { origin, login, answering });
+        dialogue.0.get_or_insert_default().answered += 1;
         Verdict::Again
     }
 
@@ -78,13 +146,17 @@ impl Sessions {
         &mut self,
         origin: &Origin,
         login: &Arc<Userinfo>,
+        dialogue: &mut Dialogue,
         method: &str,
         target: &str,
     ) -> Option<Vec<u8>> {
-        let mut session = self.take(origin, login)?;
-        let value = session.answering.answer(login, method, target)?;
-        self.list.push(session);
-        Some(value)
+        let alone = dialogue.0.as_mut().and_then(|said| said.alone.take());
+        let (value, shown) = match alone {
+            Some(mut answering) => (answering.answer(login, method, target), Shown::Alone),
+            None => self.answer(origin, login, method, target),
+        };
+        dialogue.show(if value.is_some() { shown } else { Shown::Nothing });
+        value
     }
 
     /// Takes note of an Authentication-Info field: the nonce of the next request may be in it.
@@ -97,9 +169,31 @@ impl Sessions {
         }
     }
 
-    fn take(&mut self, origin: &Origin, login: &Arc<Userinfo>) -> Option<Session> {
-        let at = self.find(origin, login)?;
-        Some(self.list.remove(at))
+    fn begin(&mut self, origin: &Origin, login: &Arc<Userinfo>, answering: Answering) {
+        if self.list.len() >= SESSIONS_MAX {
+            self.list.remove(0);
+        }
+        self.begun += 1;
+        let (origin, login) = (origin.clone(), Arc::clone(login));
+        self.list.push(Session { number: self.begun, origin, login, answering });
+    }
+
+    /// An answer of the session with this origin, which ends where it can give none.
+    fn answer(
+        &mut self,
+        origin: &Origin,
+        login: &Arc<Userinfo>,
+        method: &str,
+        target: &str,
+    ) -> (Option<Vec<u8>>, Shown) {
+        let Some(at) = self.find(origin, login) else { return (None, Shown::Nothing) };
+        let mut session = self.list.remove(at);
+        let value = session.answering.answer(login, method, target);
+        let shown = Shown::Shared(session.number);
+        if value.is_some() {
+            self.list.push(session);
+        }
+        (value, shown)
     }
 
     fn find(&self, origin: &Origin, login: &Arc<Userinfo>) -> Option<usize> {
@@ -110,7 +204,9 @@ impl Sessions {
 /// Origins and logins that are remembered.
 const SESSIONS_MAX: usize = 256;
 /// Challenges that one request answers: the first, and those after it that say "stale".
-const ANSWERS_MAX: u32 = 8;
+const ANSWERS_MAX: u32 = 4;
+/// Those of them whose nonce other requests are given, too.
+const SHARED_ANSWERS_MAX: u32 = 2;
 
 #[cfg(feature = "digest")]
 #[cfg(test)]
@@ -135,27 +231,41 @@ mod tests {
         at: &str,
         user: &str,
         field: &[u8],
-        answered: (u32, bool),
+        dialogue: &mut Dialogue,
     ) -> Verdict {
         let random = |into: &mut [u8]| {
             into.fill(7);
             true
         };
         let fields = [&b"Basic realm=\"x\""[..], field];
-        sessions.judge(&origin(at), &login(user), fields.into_iter(), answered, random)
+        sessions.judge(&origin(at), &login(user), fields.into_iter(), dialogue, random)
     }
 
-    fn sent(sessions: &mut Sessions, at: &str, user: &str) -> Option<String> {
-        let value = sessions.authorization(&origin(at), &login(user), "GET", "/")?;
+    fn answer(
+        sessions: &mut Sessions,
+        at: &str,
+        user: &str,
+        dialogue: &mut Dialogue,
+    ) -> Option<String> {
+        let value = sessions.authorization(&origin(at), &login(user), dialogue, "GET", "/")?;
         Some(String::from_utf8(value).unwrap())
+    }
+
+    /// What a request that was not asked yet sends.
+    fn sent(sessions: &mut Sessions, at: &str, user: &str) -> Option<String> {
+        answer(sessions, at, user, &mut Dialogue::default())
+    }
+
+    fn begin(sessions: &mut Sessions, at: &str) {
+        let verdict = judge(sessions, at, "me", CHALLENGE, &mut Dialogue::default());
+        assert_eq!(verdict, Verdict::Again);
     }
 
     #[test]
     fn an_answer_is_for_its_origin_and_login_alone() {
         let mut sessions = Sessions::default();
         assert_eq!(sent(&mut sessions, "http://a.example/", "me"), None);
-        let verdict = judge(&mut sessions, "http://a.example/", "me", CHALLENGE, (0, false));
-        assert_eq!(verdict, Verdict::Again);
+        begin(&mut sessions, "http://a.example/");
         let first = sent(&mut sessions, "http://a.example/x", "me").unwrap();
         assert!(first.contains("nc=00000001") && first.contains("username=\"me\""), "{first}");
         assert!(sent(&mut sessions, "http://A.example:80/", "me").unwrap().contains("nc=00000002"));
@@ -169,34 +279,80 @@ mod tests {
         }
     }
 
+    const AT: &str = "http://a.example/";
+
+    /// What is sent while each answer meets this field; the last is none.
+    fn talk(sessions: &mut Sessions, field: &[u8]) -> Vec<Option<String>> {
+        let mut dialogue = Dialogue::default();
+        let mut sent = Vec::new();
+        loop {
+            let value = answer(sessions, AT, "me", &mut dialogue);
+            assert_eq!(value.is_some(), dialogue.shows_login());
+            sent.push(value);
+            if judge(sessions, AT, "me", field, &mut dialogue) == Verdict::Answer {
+                return sent;
+            }
+        }
+    }
+
     #[test]
     fn a_challenge_is_answered_once_and_again_where_it_is_stale() {
         let mut sessions = Sessions::default();
-        let at = "http://a.example/";
-        for (field, answered, verdict) in [
-            (CHALLENGE, (0, false), Verdict::Again),
-            (CHALLENGE, (1, true), Verdict::Answer),
-            (CHALLENGE, (1, false), Verdict::Again),
-            (CHALLENGE, (8, false), Verdict::Answer),
-            (STALE, (1, true), Verdict::Again),
-            (STALE, (7, true), Verdict::Again),
-            (STALE, (8, true), Verdict::Answer),
-            (b"Digest realm=\"r\"", (0, false), Verdict::Answer),
-            (b"", (0, false), Verdict::Answer),
-        ] {
-            assert_eq!(judge(&mut sessions, at, "me", field, answered), verdict, "{answered:?}");
-            assert_eq!(sent(&mut sessions, at, "me").is_some(), verdict == Verdict::Again);
+        for (field, first, then) in
+            [(CHALLENGE, 2, 2), (STALE, 5, 5), (b"Digest realm=\"r\"", 1, 1)]
+        {
+            assert_eq!(talk(&mut sessions, field).len(), first);
+            // What was refused is not remembered.
+            let sent = talk(&mut sessions, field);
+            assert_eq!((sent.len(), &sent[0]), (then, &None));
         }
         let fields = [CHALLENGE].into_iter();
-        let verdict = sessions.judge(&origin(at), &login("me"), fields, (0, false), |_| false);
+        let mut dialogue = Dialogue::default();
+        let verdict = sessions.judge(&origin(AT), &login("me"), fields, &mut dialogue, |_| false);
         assert_eq!(verdict, Verdict::Answer, "nobody could guess a nonce that nobody drew");
+    }
+
+    #[test]
+    fn a_request_that_went_without_takes_part_in_what_has_begun_meanwhile() {
+        let mut sessions = Sessions::default();
+        let mut dialogue = Dialogue::default();
+        assert_eq!(answer(&mut sessions, AT, "me", &mut dialogue), None);
+        begin(&mut sessions, AT);
+        assert!(sent(&mut sessions, AT, "me").unwrap().contains("nc=00000001"));
+        let verdict = judge(&mut sessions, AT, "me", STALE, &mut dialogue);
+        assert_eq!(verdict, Verdict::Again);
+        let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
+        assert!(value.contains("nonce=\"n\"") && value.contains("nc=00000002"), "{value}");
+    }
+
+    #[test]
+    fn one_that_is_refused_gives_its_own_answer_and_leaves_the_others_theirs() {
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, AT);
+        let (mut late, mut later) = (Dialogue::default(), Dialogue::default());
+        for dialogue in [&mut late, &mut later] {
+            assert!(answer(&mut sessions, AT, "me", dialogue).unwrap().contains("nonce=\"n\""));
+        }
+        // The first to be refused begins what others share from then on.
+        assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut late), Verdict::Again);
+        let value = sent(&mut sessions, AT, "me").unwrap();
+        assert!(value.contains("nonce=\"m\"") && value.contains("nc=00000001"), "{value}");
+        let third = b"Digest realm=\"r\", nonce=\"o\", qop=\"auth\", stale=true";
+        assert_eq!(judge(&mut sessions, AT, "me", third, &mut later), Verdict::Again);
+        let value = answer(&mut sessions, AT, "me", &mut later).unwrap();
+        assert!(value.contains("nonce=\"o\"") && value.contains("nc=00000001"), "{value}");
+        for (dialogue, count) in [(&mut late, "nc=00000002"), (&mut later.second(), "nc=00000003")]
+        {
+            let value = answer(&mut sessions, AT, "me", dialogue).unwrap();
+            assert!(value.contains("nonce=\"m\"") && value.contains(count), "{value}");
+        }
     }
 
     #[test]
     fn the_next_nonce_is_taken_from_where_it_is_told() {
         let mut sessions = Sessions::default();
-        let at = "http://a.example/";
-        judge(&mut sessions, at, "me", CHALLENGE, (0, false));
+        let at = AT;
+        begin(&mut sessions, at);
         sent(&mut sessions, at, "me");
         sessions.note_info(&origin(at), &login("me"), b"rspauth=\"x\", nextnonce=\"next\"");
         let value = sent(&mut sessions, at, "me").unwrap();
@@ -209,9 +365,9 @@ mod tests {
     #[test]
     fn so_many_are_remembered_and_those_in_use_stay() {
         let mut sessions = Sessions::default();
-        judge(&mut sessions, "http://used.example/", "me", CHALLENGE, (0, false));
+        begin(&mut sessions, "http://used.example/");
         for n in 0..1_000 {
-            judge(&mut sessions, &format!("http://h{n}.example/"), "me", CHALLENGE, (0, false));
+            begin(&mut sessions, &format!("http://h{n}.example/"));
             assert!(sent(&mut sessions, "http://used.example/", "me").is_some());
             assert!(sessions.list.len() <= SESSIONS_MAX);
         }

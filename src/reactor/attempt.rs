@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Limit, Phase as ErrorPhase, Tried};
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::net::Net;
-use crate::policy::auth;
+use crate::policy::auth::{self, Dialogue};
 use crate::policy::redirect::{self, Next, Refusal, Rules};
 use crate::policy::retry::{self, Attempt};
 use crate::proxy::Proxies;
@@ -121,14 +121,11 @@ impl<N: Net> Reactor<N> {
     /// A challenge that can be answered is, by one more exchange of the same fetch.
     fn judge_challenge(&mut self, exchange: ExchangeKey, key: FetchKey, whole: Focus) -> bool {
         let is_spent = self.fetches.get(key).is_none_or(|fetch| fetch.body_spent);
-        if is_spent || self.verdict_on_challenge(exchange, key, whole) == auth::Verdict::Answer {
+        if is_spent || self.verdict_on_challenge(key, whole) == auth::Verdict::Answer {
             return false;
         }
         self.trace_retried(key, Because::Challenged, Duration::ZERO);
         self.detach(exchange);
-        if let Some(fetch) = self.fetches.get_mut(key) {
-            fetch.challenges += 1;
-        }
         self.ask_again(key);
         true
     }
@@ -157,8 +154,8 @@ impl<N: Net> Reactor<N> {
         fetch.hops.push(Hop { status, url, method });
         fetch.stats.redirects += 1;
         // Another place may ask, and may be answered.
-        fetch.challenges = 0;
-        fetch.proxy_challenges = 0;
+        fetch.dialogue = Dialogue::default();
+        fetch.proxy_dialogue = Dialogue::default();
         self.leave_stage(key, CloseReason::Cancelled);
         self.wait_again(key);
     }

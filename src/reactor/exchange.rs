@@ -175,16 +175,6 @@ impl Exchange {
         matches!(self.sending, Sending::Streaming(_))
     }
 
-    /// Its request answered a challenge.
-    pub(super) fn shows_login(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| own.shows_login)
-    }
-
-    /// Its request answered a challenge of the proxy.
-    pub(super) fn answers_proxy(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| own.answers_proxy)
-    }
-
     /// A head was begun whose end has not arrived.
     pub(crate) fn has_partial_head(&self) -> bool {
         matches!(self.receiving, Receiving::Head { scan: Some(_) })
@@ -383,13 +373,7 @@ where
         bytes.extend_from_slice(body);
     }
     let asks_close = headers.any(|(name, value)| field::asks_close(name, value));
-    Encoded {
-        bytes: bytes.into(),
-        body_follows,
-        asks_close,
-        shows_login: false,
-        answers_proxy: false,
-    }
+    Encoded { bytes: bytes.into(), body_follows, asks_close }
 }
 
 /// Bodies up to this are written with the head, in one call; curl's send buffer is as large.

@@ -20,6 +20,7 @@ use crate::kit::list::{Linked, Links};
 use crate::kit::machine::Machine;
 use crate::kit::moment::Moment;
 use crate::kit::wheel::TimerId;
+use crate::policy::auth::Dialogue;
 use crate::request::Request;
 use crate::response::{Collected, Hop, Response, Stats, Timings, Trailers};
 use crate::settings::Settings;
@@ -59,10 +60,9 @@ pub(crate) struct Fetch {
     pub(crate) stale_retried: bool,
     /// Retries made that the policy counts.
     pub(crate) retries: u32,
-    /// Challenges answered since the last redirect.
-    pub(crate) challenges: u32,
-    /// Those of a proxy.
-    pub(crate) proxy_challenges: u32,
+    /// With its origin, since the last redirect, and with its proxy.
+    pub(crate) dialogue: Dialogue,
+    pub(crate) proxy_dialogue: Dialogue,
     pub(crate) hops: Vec<Hop>,
     pub(crate) stats: Stats,
     pub(crate) submitted: Moment,
@@ -192,8 +192,8 @@ impl Fetch {
             is_to_be_told: false,
             stale_retried: false,
             retries: 0,
-            challenges: 0,
-            proxy_challenges: 0,
+            dialogue: Dialogue::default(),
+            proxy_dialogue: Dialogue::default(),
             hops: Vec::new(),
             stats: Stats::default(),
             submitted: now,

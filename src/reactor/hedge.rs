@@ -289,8 +289,8 @@ impl Fetch {
         Self {
             twin: Twin::For(key),
             hops: self.hops.clone(),
-            challenges: self.challenges,
-            proxy_challenges: self.proxy_challenges,
+            dialogue: self.dialogue.second(),
+            proxy_dialogue: self.proxy_dialogue.second(),
             admitted: self.admitted,
             stats: Stats { attempts: self.stats.attempts, ..Stats::default() },
             ..Self::new(self.request.clone(), self.room, now)

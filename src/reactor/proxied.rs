@@ -7,12 +7,12 @@
 
 use super::Reactor;
 use super::connection::ConnectionKey;
-use super::exchange::{Exchange, ExchangeKey};
+use super::exchange::ExchangeKey;
 use super::fetch::FetchKey;
 use super::opening::tunnel_error;
 use super::reading::Focus;
 use crate::net::Net;
-use crate::policy::auth::{Sessions, Verdict};
+use crate::policy::auth::{Dialogue, Sessions, Verdict};
 use crate::proxy::Proxy;
 use crate::request::Request;
 use crate::response::values;
@@ -31,10 +31,10 @@ impl<N: Net> Reactor<N> {
     ) -> bool {
         let Some(fetch) = self.fetches.get(key) else { return false };
         let Some(proxy) = forwarder_of(&fetch.request) else { return false };
-        let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::answers_proxy);
+        let was_shown = fetch.proxy_dialogue.shows_login();
         let had_credentials = was_shown || proxy.authorization().is_some();
         let is_spent = fetch.body_spent;
-        let is_answered = !is_spent && self.answers_challenge(key, whole, was_shown);
+        let is_answered = !is_spent && self.answers_challenge(key, whole);
         self.detach(exchange);
         if is_answered {
             self.ask_again(key);
@@ -46,7 +46,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether what the proxy asks can be answered by another attempt.
-    fn answers_challenge(&mut self, key: FetchKey, whole: Focus, was_shown: bool) -> bool {
+    fn answers_challenge(&mut self, key: FetchKey, whole: Focus) -> bool {
         let Some(fetch) = self.fetches.get_mut(key) else { return false };
         let Some((at, login)) = forwarder_of(&fetch.request).and_then(Proxy::login) else {
             return false;
@@ -55,21 +55,21 @@ impl<N: Net> Reactor<N> {
         let bytes = whole.bytes(&self.read_buffer, connection);
         let fields = values(self.heads.fields(), bytes, b"proxy-authenticate");
         let random = |into: &mut [u8]| self.net.random(into).is_ok();
-        let before = (fetch.proxy_challenges, was_shown);
-        if self.proxy_logins.judge(at, login, fields, before, random) == Verdict::Answer {
-            return false;
-        }
-        fetch.proxy_challenges += 1;
-        true
+        let dialogue = &mut fetch.proxy_dialogue;
+        self.proxy_logins.judge(at, login, fields, dialogue, random) == Verdict::Again
     }
 }
 
 /// What a request says to the proxy that it is handed to, where that has asked before.
-pub(super) fn answer_to_proxy(request: &Request, logins: &mut Sessions) -> Option<Vec<u8>> {
+pub(super) fn answer_to_proxy(
+    request: &Request,
+    logins: &mut Sessions,
+    dialogue: &mut Dialogue,
+) -> Option<Vec<u8>> {
     let (at, login) = forwarder_of(request)?.login()?;
     let authority = request.parts.route.origin.authority();
     let target = format!("http://{authority}{}", request.target());
-    logins.authorization(at, login, request.method().as_str(), &target)
+    logins.authorization(at, login, dialogue, request.method().as_str(), &target)
 }
 
 /// Tunnels.
@@ -78,12 +78,16 @@ impl<N: Net> Reactor<N> {
     /// made here, not before: a socket that has lost a race has used none.
     pub(super) fn tunnel_request(&mut self, key: ConnectionKey) -> Vec<u8> {
         let mut request = Vec::new();
-        let Self { connections, proxy_logins, .. } = self;
+        let Self { connections, fetches, proxy_logins, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return request };
         let Some(tunnel) = &mut connection.tunnel else { return request };
+        let waits = connection.phase.opening().flatten().and_then(|key| fetches.get_mut(key));
+        // Where nobody waits for the tunnel, nobody goes on with what is said.
+        let mut nobodys = Dialogue::default();
+        let dialogue = waits.map_or(&mut nobodys, |fetch| &mut fetch.proxy_dialogue);
         let answer = match (&*tunnel, connection.route.proxy.as_ref().and_then(Proxy::login)) {
             (Tunnel::Connect(connect), Some((at, login))) => {
-                proxy_logins.authorization(at, login, "CONNECT", &connect.target)
+                proxy_logins.authorization(at, login, dialogue, "CONNECT", &connect.target)
             }
             _ => None,
         };
@@ -104,11 +108,10 @@ impl<N: Net> Reactor<N> {
         };
         let fields = connect.challenges.iter().map(|field| &**field);
         let random = |into: &mut [u8]| self.net.random(into).is_ok();
-        let before = (fetch.proxy_challenges, connect.has_credentials());
-        if self.proxy_logins.judge(at, login, fields, before, random) == Verdict::Answer {
+        let dialogue = &mut fetch.proxy_dialogue;
+        if self.proxy_logins.judge(at, login, fields, dialogue, random) == Verdict::Answer {
             return false;
         }
-        fetch.proxy_challenges += 1;
         self.ask_again(fetch_key);
         true
     }

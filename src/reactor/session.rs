@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Reactor;
-use super::exchange::{Exchange, ExchangeKey, encode};
+use super::exchange::encode;
 use super::fetch::{Fetch, FetchKey};
 use super::proxied::answer_to_proxy;
 use super::reading::Focus;
@@ -56,14 +56,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the 401 of a fetch asks for what it can give.
-    pub(super) fn verdict_on_challenge(
-        &mut self,
-        exchange: ExchangeKey,
-        key: FetchKey,
-        whole: Focus,
-    ) -> Verdict {
-        let was_shown = self.exchanges.get(exchange).is_some_and(Exchange::shows_login);
-        let Some(fetch) = self.fetches.get(key) else { return Verdict::Answer };
+    pub(super) fn verdict_on_challenge(&mut self, key: FetchKey, whole: Focus) -> Verdict {
+        let Some(fetch) = self.fetches.get_mut(key) else { return Verdict::Answer };
         let Some(login) = digest_of(&fetch.request) else { return Verdict::Answer };
         let Some(connection) = self.connections.get(whole.connection) else {
             return Verdict::Answer;
@@ -73,22 +67,23 @@ impl<N: Net> Reactor<N> {
         let Self { net, logins, .. } = self;
         let origin = &fetch.request.parts.route.origin;
         let random = |into: &mut [u8]| net.random(into).is_ok();
-        logins.judge(origin, login, fields, (fetch.challenges, was_shown), random)
+        logins.judge(origin, login, fields, &mut fetch.dialogue, random)
     }
 
     /// What this exchange of a fetch sends, where it is not what every clone of its request does.
     pub(super) fn with_session(&mut self, key: FetchKey) -> Option<Box<Encoded>> {
         let Self { fetches, settings, cookies, logins, proxy_logins, net, .. } = self;
-        let fetch = fetches.get(key)?;
-        let (request, decodes) = (&fetch.request, fetch.decodes(settings));
+        let fetch = fetches.get_mut(key)?;
+        let (decodes, listed) = (fetch.decodes(settings), listed(fetch, settings));
+        let Fetch { request, dialogue, proxy_dialogue, .. } = fetch;
         let authorization = match digest_of(request) {
             Some(login) => {
                 let (method, origin) = (request.method().as_str(), &request.parts.route.origin);
-                logins.authorization(origin, login, method, request.target())
+                logins.authorization(origin, login, dialogue, method, request.target())
             }
-            None => listed(fetch, settings).map(|login| login.basic().into_bytes()),
+            None => listed.map(|login| login.basic().into_bytes()),
         };
-        let answer = answer_to_proxy(request, proxy_logins);
+        let answer = answer_to_proxy(request, proxy_logins, proxy_dialogue);
         let given = || request.parts.headers.iter().map(|(name, value)| (&**name, &**value));
         let cookies = if cookies.is_empty() || !uses_cookies(request, settings) {
             None
@@ -105,10 +100,7 @@ impl<N: Net> Reactor<N> {
             .chain(authorization.iter().map(|value| (&b"Authorization"[..], &**value)))
             .chain(cookies.iter().map(|value| (&b"Cookie"[..], &**value)))
             .chain(answer.iter().map(|value| (&b"Proxy-Authorization"[..], &**value)));
-        let shows_login = authorization.is_some() && digest_of(request).is_some();
-        let answers_proxy = answer.is_some();
-        let encoded = encode(request, &headers, decodes);
-        Some(Box::new(Encoded { shows_login, answers_proxy, ..encoded }))
+        Some(Box::new(encode(request, &headers, decodes)))
     }
 }
 

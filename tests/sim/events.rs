@@ -97,7 +97,13 @@ fn end(jobs: &mut BTreeMap<u64, Job>, over: &mut Vec<FetchId>, tag: u64) {
     over.extend(jobs.remove(&tag).and_then(|job| job.fetch));
 }
 
-fn done(world: &mut World, tag: u64, job: &Job, stats: &Stats, response: Option<&Response>) {
+pub(crate) fn done(
+    world: &mut World,
+    tag: u64,
+    job: &Job,
+    stats: &Stats,
+    response: Option<&Response>,
+) {
     let env = &mut world.env;
     env.ledger.fetches_done += 1;
     env.story.tell(env.now, &[63, tag, stats.wire_bytes, stats.attempts.into()], || {
@@ -124,7 +130,7 @@ fn done(world: &mut World, tag: u64, job: &Job, stats: &Stats, response: Option<
     check_time(world, tag, job, stats);
 }
 
-fn failed(
+pub(crate) fn failed(
     world: &mut World,
     tag: u64,
     job: &Job,
@@ -183,7 +189,7 @@ fn check_time(world: &mut World, tag: u64, job: &Job, stats: &Stats) {
     }
 }
 
-fn nonce_of(head: &Head<'_>) -> u64 {
+pub(crate) fn nonce_of(head: &Head<'_>) -> u64 {
     let value = head.header("X-Nonce").unwrap_or_default();
     String::from_utf8_lossy(value).parse().unwrap_or_default()
 }

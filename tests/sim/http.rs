@@ -416,7 +416,7 @@ fn challenge(
     env.ledger.spoil(draft.nonce);
     let line = match http.proxy.filter(|_| status == 407) {
         Some(proxy) => proxies::line(proxy, env),
-        None => logins::line(origin, env),
+        None => logins::line(asked, origin, env),
     };
     draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, line.bytes());
     draft.steps(asked, fault, http, env)

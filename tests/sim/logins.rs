@@ -2,7 +2,7 @@
 //! login, at the origin that they were made for; its nonce is one that this origin gave, and no
 //! count of a nonce comes twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::asked::Asked;
 use super::world::Env;
@@ -17,6 +17,12 @@ pub(crate) struct Logins {
     nonces: BTreeSet<(usize, String)>,
     /// Nonces and counts that have come.
     used: BTreeSet<(String, String)>,
+    /// The highest count of each.
+    highest: BTreeMap<String, u32>,
+    /// Requests that came with a lower one.
+    late: BTreeSet<u64>,
+    /// How often that was taken for stale.
+    pub(crate) stales: u64,
 }
 
 impl Logins {
@@ -34,20 +40,26 @@ impl Logins {
     }
 }
 
-/// Whether an answer is due first. Only what can be answered is asked, and once.
+/// Whether an answer is due first. Only what can be answered is asked: whoever brings none, and at
+/// every other origin those whose count comes late, as squid does.
 pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
-    asked.authorization.is_none()
+    let is_stale = origin.is_multiple_of(2) && env.logins.late.contains(&asked.id);
+    (asked.authorization.is_none() || is_stale)
         && env.logins.able.contains(&asked.id)
         && env.ledger.asking(asked.id).is_some_and(|asking| asking.origin == origin)
         && !env.logins.moved.contains(&asked.id)
 }
 
 /// The line of a 401's head.
-pub(crate) fn line(origin: usize, env: &mut Env) -> String {
+pub(crate) fn line(asked: &Asked, origin: usize, env: &mut Env) -> String {
+    let stale = if asked.authorization.is_some() { ", stale=true" } else { "" };
+    env.logins.stales += u64::from(!stale.is_empty());
     let nonce = format!("{origin}-{}", env.logins.nonces.len());
     env.logins.nonces.insert((origin, nonce.clone()));
     let algorithm = *env.random.pick(&["", ", algorithm=SHA-256", ", algorithm=MD5-sess"]);
-    format!("WWW-Authenticate: Digest realm=\"r\", qop=\"auth\", nonce=\"{nonce}\"{algorithm}\r\n")
+    format!(
+        "WWW-Authenticate: Digest realm=\"r\", qop=\"auth\", nonce=\"{nonce}\"{algorithm}{stale}\r\n"
+    )
 }
 
 /// What must hold of a request that has come.
@@ -74,5 +86,13 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
         env.ledger.break_law_unless_crossed(format!(
             "request {id} answers {nonce} as {count}, as one did before"
         ));
+    }
+    let count = u32::from_str_radix(&count, 16).unwrap_or(0);
+    let highest = env.logins.highest.entry(nonce).or_default();
+    if count < *highest {
+        env.logins.late.insert(id);
+    } else {
+        *highest = count;
+        env.logins.late.remove(&id);
     }
 }

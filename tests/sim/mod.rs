@@ -31,6 +31,7 @@ mod plan;
 mod proxies;
 mod random;
 mod serving;
+mod session;
 mod sockets;
 mod story;
 mod tls;
@@ -62,6 +63,7 @@ use plan::Plan;
 pub(crate) use plan::Scenario;
 use proxies::Proxies;
 use random::{Random, mix};
+use session::Session;
 use story::Story;
 use trusts::Trusts;
 use ways::Ways;
@@ -71,6 +73,7 @@ use world::{Env, Origin, World};
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) seed: u64,
+    pub(crate) program: Program,
     pub(crate) scenario: Scenario,
     /// The same in every run of the seed, where that is repeatable.
     pub(crate) hash: u64,
@@ -90,7 +93,7 @@ pub(crate) struct Outcome {
     /// Fetches that ended well in another protocol.
     pub(crate) switched: u64,
     /// How often that came about which some of the laws are about.
-    pub(crate) counts: [(&'static str, u64); 12],
+    pub(crate) counts: Vec<(&'static str, u64)>,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     /// Where it was asked for: what happened, line by line.
@@ -102,12 +105,25 @@ impl Outcome {
     pub(crate) fn line(&self) -> String {
         let Self { seed, scenario, broken, .. } = self;
         let law = broken.as_deref().unwrap_or("all laws hold");
-        format!("seed {seed} ({scenario:?}): {law}; replay: cargo run --example simulate {seed}")
+        let program = if self.program == Program::Session { " session" } else { "" };
+        format!(
+            "seed {seed} ({scenario:?}): {law}; replay: cargo run --example simulate \
+             {seed}{program}"
+        )
     }
 }
 
+/// Who fetches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    /// A loop around a reactor, which takes events.
+    Loop,
+    /// A session, which takes streams.
+    Session,
+}
+
 /// Runs one seed to its end.
-pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
+pub(crate) fn run(seed: u64, program: Program, is_told: bool) -> Outcome {
     let mut random = Random::new(seed);
     let mut plan = Plan::of(seed, &mut random);
     let salt = mix(seed);
@@ -158,10 +174,12 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
     let world = Rc::new(RefCell::new(World::new(env)));
     #[allow(clippy::disallowed_methods, reason = "where simulated time begins; it goes nowhere")]
     let epoch = Instant::now();
-    let mut driver = Driver::new(Rc::clone(&world), epoch, hosts, settings, random);
+    let here = Rc::clone(&world);
     // The reactor audits itself after each step, and panics where a law of its own is broken.
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| driver.run()));
-    drop(driver);
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| match program {
+        Program::Loop => Driver::new(here, epoch, hosts, settings, random).run(),
+        Program::Session => Session::new(here, epoch, hosts, settings, random).run(),
+    }));
     let mut world = world.borrow_mut();
     let env = &mut world.env;
     if let Err(panic) = ended {
@@ -170,12 +188,13 @@ pub(crate) fn run(seed: u64, is_told: bool) -> Outcome {
         let said = said.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         env.ledger.break_law(format!("a panic: {said}"));
     }
-    outcome(seed, began, env)
+    outcome(seed, program, began, env)
 }
 
-fn outcome(seed: u64, began: u64, env: &mut Env) -> Outcome {
+fn outcome(seed: u64, program: Program, began: u64, env: &mut Env) -> Outcome {
     Outcome {
         seed,
+        program,
         scenario: env.plan.scenario,
         hash: env.story.hash(),
         is_repeatable: !env.has_garbled,
@@ -194,9 +213,9 @@ fn outcome(seed: u64, began: u64, env: &mut Env) -> Outcome {
     }
 }
 
-fn counts(env: &Env) -> [(&'static str, u64); 12] {
-    let Env { ways, trusts, basics, files, brs, .. } = env;
-    [
+fn counts(env: &Env) -> Vec<(&'static str, u64)> {
+    let Env { ways, trusts, basics, files, brs, logins, .. } = env;
+    vec![
         ("requests over a path", ways.by_path),
         ("requests led to a front", ways.detoured),
         ("requests over a socket of choice", ways.by_choice),
@@ -209,6 +228,8 @@ fn counts(env: &Env) -> [(&'static str, u64); 12] {
         ("bodies of files", files.sent),
         ("files cut", files.cut),
         ("bodies in br", *brs),
+        #[cfg(feature = "digest")]
+        ("counts of a nonce that come late", logins.stales),
     ]
 }
 

@@ -15,9 +15,9 @@ use super::upgrades;
 pub(crate) struct Pushing {
     fetch: Option<FetchId>,
     /// Names its bytes.
-    name: u64,
-    length: u64,
-    is_announced: bool,
+    pub(crate) name: u64,
+    pub(crate) length: u64,
+    pub(crate) is_announced: bool,
     is_replayable: bool,
     at: u64,
     is_finished: bool,
@@ -69,6 +69,12 @@ pub(crate) fn body(id: u64, salt: u64, length: u64) -> (Body, Option<Pushing>, b
             };
             (body, Some(pushing), !is_replayable)
         }
+    }
+}
+
+impl Pushing {
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.is_replayable
     }
 }
 

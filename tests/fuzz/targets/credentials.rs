@@ -8,7 +8,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use whippet::fuzzing::Logins;
+use whippet::fuzzing::{Dialogue, Logins};
 use whippet::{Netrc, Request};
 use whippet_fuzz::input::Tape;
 
@@ -20,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let mut tape = Tape::new(bytes);
     let mut logins = Logins::default();
-    let mut answered = [0; 2];
+    let (mut answered, mut dialogues) = ([0; 2], <[Dialogue; 2]>::default());
+    let mut has_asked = [false; 2];
     while !tape.is_empty() {
         let choice = tape.byte();
         let line = tape.until(b'\n');
@@ -29,27 +30,32 @@ fuzz_target!(|bytes: &[u8]| {
             continue;
         }
         let at = usize::from(choice & 1);
+        let mut another = Dialogue::default();
+        if choice & 2 != 0 {
+            // Another request.
+            (answered[at], dialogues[at]) = (0, Dialogue::default());
+        }
+        let dialogue = &mut dialogues[at];
         match choice >> 6 {
             0 => logins.note_info(ORIGINS[at], USER, PASSWORD, line),
             1 => {
-                let before = (answered[at], choice & 2 != 0);
-                if logins.judge(ORIGINS[at], USER, PASSWORD, line, before) {
+                if logins.judge(ORIGINS[at], USER, PASSWORD, line, dialogue) {
                     answered[at] += 1;
+                    has_asked[at] = true;
                     assert!(answered[at] <= ANSWERS_MAX);
-                    assert!(logins.authorization(ORIGINS[at], USER, PASSWORD, "/").is_some());
-                } else {
-                    assert_eq!(logins.authorization(ORIGINS[at], USER, PASSWORD, "/"), None);
+                    let value = logins.authorization(ORIGINS[at], USER, PASSWORD, dialogue, "/");
+                    assert!(value.is_some());
                 }
             }
             _ => {
                 let target = format!("/{}", String::from_utf8_lossy(line).escape_default());
-                let value = logins.authorization(ORIGINS[at], USER, PASSWORD, &target);
-                assert!(value.is_none() || answered[at] > 0, "nobody had asked");
+                let value = logins.authorization(ORIGINS[at], USER, PASSWORD, dialogue, &target);
+                assert!(value.is_none() || has_asked[at], "nobody had asked");
                 check(value);
             }
         }
-        assert_eq!(logins.authorization(ORIGINS[2], USER, PASSWORD, "/"), None);
-        assert_eq!(logins.authorization(ORIGINS[at], "other", PASSWORD, "/"), None);
+        assert_eq!(logins.authorization(ORIGINS[2], USER, PASSWORD, &mut another, "/"), None);
+        assert_eq!(logins.authorization(ORIGINS[at], "other", PASSWORD, &mut another, "/"), None);
     }
 });
 
@@ -66,4 +72,4 @@ const ORIGINS: [&str; 3] = ["http://a.example/", "https://a.example/", "http://b
 const USER: &str = "m\u{e9} \"\\";
 /// With what no challenge is likely to have.
 const PASSWORD: &str = "canary\u{1}7Q";
-const ANSWERS_MAX: u32 = 8;
+const ANSWERS_MAX: u32 = 4;

@@ -41,6 +41,9 @@ for name in "${names[@]}"; do
         missed=1
         continue
     fi
+    # Who fetches, where the patch says so.
+    SIM_PROGRAM=$(sed -n 's/^program: //p' "$here/$name.patch")
+    export SIM_PROGRAM
     found=$(CARGO_TARGET_DIR=$target timeout 600 cargo test --quiet --locked --test simulated -- \
         --ignored --nocapture many_seeds 2>/dev/null | grep -m1 '^seed ')
     if [[ -n $found ]]; then
