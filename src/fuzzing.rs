@@ -252,6 +252,13 @@ pub struct Logins(auth::Sessions);
 #[allow(missing_debug_implementations, reason = "what it keeps says nothing")]
 pub struct Dialogue(auth::Dialogue);
 
+impl Dialogue {
+    /// Whether what was sent last answered a challenge.
+    pub fn shows_login(&self) -> bool {
+        self.0.shows_login()
+    }
+}
+
 impl Logins {
     /// Whether a 401 with this WWW-Authenticate field is answered.
     pub fn judge(

@@ -6,7 +6,7 @@
 //!
 //! A nonce may be used again, with a count of its own for each request. Requests that go at once
 //! share it, but arrive in any order, and a server may take a count that comes late for stale. So
-//! one that was refused is answered, in the end, with a nonce that no other request has.
+//! one that was refused goes on, in the end, with a nonce that no other request has.
 
 mod challenge;
 mod digest;
@@ -42,12 +42,21 @@ pub(crate) struct Dialogue(Option<Box<Said>>);
 
 #[derive(Debug, Default)]
 struct Said {
-    /// Challenges that were answered.
-    answered: u32,
+    /// It was challenged before.
+    was_asked: bool,
+    /// Its answers that were refused.
+    refused: u32,
     /// What was sent last.
     shown: Shown,
-    /// A challenge whose answer no other request gives.
-    alone: Option<Answering>,
+    /// What it was asked last, until it is sent again.
+    asked: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    answering: Answering,
+    /// No other request is to answer it.
+    is_alone: bool,
 }
 
 /// What a request has answered.
@@ -69,16 +78,15 @@ impl Dialogue {
 
     /// For the same request sent once more beside this one.
     pub(crate) fn second(&self) -> Self {
-        let said = |said: &Said| Box::new(Said { answered: said.answered, ..Said::default() });
+        let said = |said: &Said| {
+            let Said { was_asked, refused, .. } = *said;
+            Box::new(Said { was_asked, refused, ..Said::default() })
+        };
         Self(self.0.as_deref().map(said))
     }
 
     fn shown(&self) -> Shown {
         self.0.as_ref().map_or(Shown::Nothing, |said| said.shown)
-    }
-
-    fn answered(&self) -> u32 {
-        self.0.as_ref().map_or(0, |said| said.answered)
     }
 
     fn show(&mut self, shown: Shown) {
@@ -100,9 +108,8 @@ pub(crate) enum Verdict {
 impl Sessions {
     /// Judges a 401 with the values of its WWW-Authenticate fields.
     ///
-    /// A request's first one is answered, whatever it showed. After that the login is wrong, unless
-    /// the server says that only the nonce was stale, or the request went without: a session may
-    /// have ended meanwhile.
+    /// A request's first one is answered, whatever it showed, and each one where it went without.
+    /// Else the login is wrong, unless the server says that only the nonce was stale.
     pub(crate) fn judge<'a>(
         &mut self,
         origin: &Origin,
@@ -111,7 +118,9 @@ impl Sessions {
         dialogue: &mut Dialogue,
         random: impl FnOnce(&mut [u8]) -> bool,
     ) -> Verdict {
-        let (shown, answered) = (dialogue.shown(), dialogue.answered());
+        let shown = dialogue.shown();
+        let (was_asked, refused) =
+            dialogue.0.as_ref().map_or((false, 0), |said| (said.was_asked, said.refused));
         if let Shown::Shared(number) = shown {
             // What did not help will not help the next request.
             self.list.retain(|session| session.number != number);
@@ -120,24 +129,17 @@ impl Sessions {
         let Some(asked) = challenges.into_iter().find_map(|challenge| Asked::of(&challenge)) else {
             return Verdict::Answer;
         };
-        let may_help = answered == 0 || asked.is_stale || shown == Shown::Nothing;
-        if !may_help || answered >= ANSWERS_MAX {
+        let is_refusal = shown != Shown::Nothing;
+        let may_help = !is_refusal || !was_asked || asked.is_stale;
+        let mut cnonce = [0; CNONCE_BYTES];
+        if !may_help || refused >= REFUSALS_MAX || !random(&mut cnonce) {
             return Verdict::Answer;
         }
-        let is_another_there = self.find(origin, login).is_some();
-        if shown != Shown::Nothing || !is_another_there {
-            let mut cnonce = [0; CNONCE_BYTES];
-            if !random(&mut cnonce) {
-                return Verdict::Answer;
-            }
-            let answering = Answering::new(asked, cnonce);
-            if is_another_there || answered >= SHARED_ANSWERS_MAX {
-                dialogue.0.get_or_insert_default().alone = Some(answering);
-            } else {
-                self.begin(origin, login, answering);
-            }
-        }
-        dialogue.0.get_or_insert_default().answered += 1;
+        let is_alone = is_refusal && (refused > 0 || self.find(origin, login).is_some());
+        let said = dialogue.0.get_or_insert_default();
+        said.was_asked = true;
+        said.refused += u32::from(is_refusal);
+        said.asked = Some(Pending { answering: Answering::new(asked, cnonce), is_alone });
         Verdict::Again
     }
 
@@ -150,10 +152,20 @@ impl Sessions {
         method: &str,
         target: &str,
     ) -> Option<Vec<u8>> {
-        let alone = dialogue.0.as_mut().and_then(|said| said.alone.take());
-        let (value, shown) = match alone {
-            Some(mut answering) => (answering.answer(login, method, target), Shown::Alone),
-            None => self.answer(origin, login, method, target),
+        let asked = dialogue.0.as_mut().and_then(|said| said.asked.take());
+        let (value, shown) = match asked {
+            Some(Pending { mut answering, is_alone: true }) => {
+                (answering.answer(login, method, target), Shown::Alone)
+            }
+            asked => {
+                // Another request may have begun a session meanwhile, or ended it.
+                if let Some(asked) = asked
+                    && self.find(origin, login).is_none()
+                {
+                    self.begin(origin, login, asked.answering);
+                }
+                self.answer(origin, login, method, target)
+            }
         };
         dialogue.show(if value.is_some() { shown } else { Shown::Nothing });
         value
@@ -203,10 +215,9 @@ impl Sessions {
 
 /// Origins and logins that are remembered.
 const SESSIONS_MAX: usize = 256;
-/// Challenges that one request answers: the first, and those after it that say "stale".
-const ANSWERS_MAX: u32 = 4;
-/// Those of them whose nonce other requests are given, too.
-const SHARED_ANSWERS_MAX: u32 = 2;
+/// Refusals after which one request goes on: of the first answer, and of those after it that were
+/// "stale".
+const REFUSALS_MAX: u32 = 3;
 
 #[cfg(feature = "digest")]
 #[cfg(test)]
@@ -256,9 +267,11 @@ mod tests {
         answer(sessions, at, user, &mut Dialogue::default())
     }
 
+    /// A request is challenged, and answers.
     fn begin(sessions: &mut Sessions, at: &str) {
-        let verdict = judge(sessions, at, "me", CHALLENGE, &mut Dialogue::default());
-        assert_eq!(verdict, Verdict::Again);
+        let mut dialogue = Dialogue::default();
+        assert_eq!(judge(sessions, at, "me", CHALLENGE, &mut dialogue), Verdict::Again);
+        assert!(answer(sessions, at, "me", &mut dialogue).unwrap().contains("nc=00000001"));
     }
 
     #[test]
@@ -266,9 +279,9 @@ mod tests {
         let mut sessions = Sessions::default();
         assert_eq!(sent(&mut sessions, "http://a.example/", "me"), None);
         begin(&mut sessions, "http://a.example/");
-        let first = sent(&mut sessions, "http://a.example/x", "me").unwrap();
-        assert!(first.contains("nc=00000001") && first.contains("username=\"me\""), "{first}");
-        assert!(sent(&mut sessions, "http://A.example:80/", "me").unwrap().contains("nc=00000002"));
+        let second = sent(&mut sessions, "http://a.example/x", "me").unwrap();
+        assert!(second.contains("nc=00000002") && second.contains("username=\"me\""), "{second}");
+        assert!(sent(&mut sessions, "http://A.example:80/", "me").unwrap().contains("nc=00000003"));
         for (url, user) in [
             ("http://a.example/", "you"),
             ("https://a.example/", "me"),
@@ -317,12 +330,28 @@ mod tests {
         let mut sessions = Sessions::default();
         let mut dialogue = Dialogue::default();
         assert_eq!(answer(&mut sessions, AT, "me", &mut dialogue), None);
-        begin(&mut sessions, AT);
-        assert!(sent(&mut sessions, AT, "me").unwrap().contains("nc=00000001"));
         let verdict = judge(&mut sessions, AT, "me", STALE, &mut dialogue);
         assert_eq!(verdict, Verdict::Again);
+        begin(&mut sessions, AT);
         let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
         assert!(value.contains("nonce=\"n\"") && value.contains("nc=00000002"), "{value}");
+    }
+
+    #[test]
+    fn a_session_that_has_ended_meanwhile_leaves_a_request_what_it_was_asked() {
+        let mut sessions = Sessions::default();
+        let mut another = Dialogue::default();
+        for _ in 0..10 {
+            let mut dialogue = Dialogue::default();
+            begin(&mut sessions, AT);
+            assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut dialogue), Verdict::Again);
+            answer(&mut sessions, AT, "me", &mut another).unwrap();
+            judge(&mut sessions, AT, "me", b"", &mut another);
+            assert_eq!(sent(&mut sessions, AT, "me"), None);
+            let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
+            assert!(value.contains("nonce=\"m\"") && value.contains("nc=00000001"), "{value}");
+            sessions = Sessions::default();
+        }
     }
 
     #[test]
@@ -335,7 +364,7 @@ mod tests {
         }
         // The first to be refused begins what others share from then on.
         assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut late), Verdict::Again);
-        let value = sent(&mut sessions, AT, "me").unwrap();
+        let value = answer(&mut sessions, AT, "me", &mut late).unwrap();
         assert!(value.contains("nonce=\"m\"") && value.contains("nc=00000001"), "{value}");
         let third = b"Digest realm=\"r\", nonce=\"o\", qop=\"auth\", stale=true";
         assert_eq!(judge(&mut sessions, AT, "me", third, &mut later), Verdict::Again);

@@ -17,7 +17,7 @@ use super::world::Env;
 #[derive(Debug)]
 pub(crate) struct Switch {
     /// The request that asked for it.
-    id: u64,
+    pub(crate) id: u64,
     /// Names what is said to it.
     pub(crate) nonce: u64,
     /// How much the client means to say.

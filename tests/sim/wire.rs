@@ -548,6 +548,12 @@ impl Wire {
         let lingers = self.speech().is_some() && env.plan.scenario.is_calm();
         if env.random.chance(500) && !lingers {
             self.server_gone = true;
+            if let Service::Http(http) = &self.service
+                && let Some(switch) = &http.switch
+            {
+                // What it has said last may be lost by what it does not hear.
+                env.ledger.excuse(switch.id);
+            }
         }
     }
 }
