@@ -107,3 +107,22 @@ fn a_socket_that_has_not_connected_is_not_read() {
         assert_eq!(stage.bodies, ["good"]);
     }
 }
+
+/// The first request of a connection may have an answer that came too soon for it; but whoever
+/// speaks so may speak again, and gets no second request.
+#[test]
+fn who_speaks_before_the_first_request_could_be_sent_gets_no_second() {
+    let mut stage = Stage::new();
+    stage.submit("GET");
+    stage.pass(0);
+    stage.change(0, |socket| (socket.has_connected, socket.takes_bytes) = (true, false));
+    stage.turn(0, WRITABLE);
+    stage.change(0, |socket| {
+        socket.takes_bytes = true;
+        socket.received.extend(ANSWER);
+    });
+    stage.turn(0, READABLE | WRITABLE);
+    assert_eq!(stage.bodies, ["good"]);
+    assert!(stage.told.borrow().sockets[0].is_closed);
+    assert_eq!(stage.reactor.connections(), 0);
+}

@@ -83,6 +83,15 @@ fn five_hundred_seeds() {
     assert!(SWITCHED.load(Ordering::Relaxed) > 50, "few spoke another protocol to its end");
 }
 
+/// Each has broken a law once: sessions of Digest that ended while others were about to answer, or
+/// whose answer a second exchange had given; who spoke as it was spoken to.
+#[test]
+fn seeds_that_have_failed() {
+    for seed in [27_927, 84_312, 105_175, 109_115, 118_984, 123_443] {
+        check(seed, Program::Loop).unwrap();
+    }
+}
+
 /// The same laws for streams, and for what a session submits beside them.
 #[test]
 fn a_hundred_and_fifty_seeds_of_a_session() {

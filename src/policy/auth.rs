@@ -130,9 +130,9 @@ impl Sessions {
             return Verdict::Answer;
         };
         let is_refusal = shown != Shown::Nothing;
-        let may_help = !is_refusal || !was_asked || asked.is_stale;
+        let may_go_on = refused < REFUSALS_MAX && (asked.is_stale || !was_asked);
         let mut cnonce = [0; CNONCE_BYTES];
-        if !may_help || refused >= REFUSALS_MAX || !random(&mut cnonce) {
+        if is_refusal && !may_go_on || !random(&mut cnonce) {
             return Verdict::Answer;
         }
         let is_alone = is_refusal && (refused > 0 || self.find(origin, login).is_some());
@@ -335,6 +335,20 @@ mod tests {
         begin(&mut sessions, AT);
         let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
         assert!(value.contains("nonce=\"n\"") && value.contains("nc=00000002"), "{value}");
+    }
+
+    #[test]
+    fn one_that_was_refused_often_is_challenged_like_any_other_where_it_went_without() {
+        let mut sessions = Sessions::default();
+        let mut dialogue = Dialogue::default();
+        while judge(&mut sessions, AT, "me", STALE, &mut dialogue) == Verdict::Again {
+            answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
+        }
+        let mut second = dialogue.second();
+        assert_eq!(answer(&mut sessions, AT, "me", &mut second), None);
+        assert_eq!(judge(&mut sessions, AT, "me", CHALLENGE, &mut second), Verdict::Again);
+        assert!(answer(&mut sessions, AT, "me", &mut second).is_some());
+        assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut second), Verdict::Answer);
     }
 
     #[test]

@@ -130,7 +130,6 @@ impl Exchange {
         connection: ConnectionKey,
         own: Option<Box<Encoded>>,
         asks_close: bool,
-        spoke_early: bool,
     ) -> Self {
         Self {
             fetch: Some(fetch),
@@ -143,7 +142,7 @@ impl Exchange {
             is_answered: false,
             interim_responses: 0,
             asks_close,
-            spoke_early,
+            spoke_early: false,
             facts: None,
             drained_bytes: 0,
         }
@@ -211,11 +210,8 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         let decodes = fetch.decodes(&self.settings);
         let encoded = own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));
-        // A server that speaks before it is asked may speak again: what it says then must not
-        // be taken for the answer to another request.
-        let spoke_early = connection.ready & Readiness::READABLE != 0;
         let asks_close = encoded.asks_close;
-        let exchange = Exchange::new(fetch_key, connection_key, own, asks_close, spoke_early);
+        let exchange = Exchange::new(fetch_key, connection_key, own, asks_close);
         let Ok(key) = self.exchanges.insert(exchange) else {
             debug_assert!(false, "the slots bound the exchanges");
             return;
@@ -265,6 +261,10 @@ impl<N: Net> Reactor<N> {
                 let connection = exchange.connection;
                 return self.queue(connection);
             }
+            // A server that speaks before it is asked may speak again: what it says then must not
+            // be taken for the answer to another request.
+            exchange.spoke_early |= matches!(exchange.sending, Sending::Head { sent: 0 })
+                && connection.ready & Readiness::READABLE != 0;
             let decodes = fetch.decodes(&self.settings);
             let encoded =
                 exchange.own.as_deref().unwrap_or_else(|| encoded(&fetch.request, decodes));

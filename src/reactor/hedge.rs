@@ -213,6 +213,7 @@ impl<N: Net> Reactor<N> {
         fetch.stats.timings = Timings { queued, ..twin.stats.timings };
         (fetch.stats.remote, fetch.stats.reused) = (twin.stats.remote, twin.stats.reused);
         fetch.stats.hedged = true;
+        (fetch.dialogue, fetch.proxy_dialogue) = (twin.dialogue, twin.proxy_dialogue);
         fetch.phase_began = twin.phase_began;
         fetch.deadlines.clear(Limit::FirstByte);
         fetch.deadlines.clear(Limit::Stall);
