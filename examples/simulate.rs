@@ -12,11 +12,11 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (seed, program) = match *words {
-        [seed] => (seed.parse(), sim::Program::Loop),
-        [seed, "session"] => (seed.parse(), sim::Program::Session),
-        _ => ("".parse(), sim::Program::Loop),
+        [seed] => (Some(seed), sim::Program::Loop),
+        [seed, "session"] => (Some(seed), sim::Program::Session),
+        _ => (None, sim::Program::Loop),
     };
-    let Ok(seed) = seed else {
+    let Some(Ok(seed)) = seed.map(str::parse) else {
         eprintln!("usage: simulate SEED [session]");
         return ExitCode::from(2);
     };

@@ -62,7 +62,7 @@ impl Session {
     fn take(&mut self, id: u64) {
         let (request, job) =
             jobs::request(id, &self.settings, self.epoch, &mut self.world.borrow_mut().env);
-        if job.says.is_some() || job.pushing.as_ref().is_some_and(Pushing::is_replayable) {
+        if job.says.is_some() || job.pushing.is_some_and(|pushing| pushing.is_replayable) {
             // Another protocol needs both ways at once; a stream's body is given once.
             return;
         }

@@ -18,7 +18,7 @@ pub(crate) struct Pushing {
     pub(crate) name: u64,
     pub(crate) length: u64,
     pub(crate) is_announced: bool,
-    is_replayable: bool,
+    pub(crate) is_replayable: bool,
     at: u64,
     is_finished: bool,
     /// Its end is told.
@@ -69,12 +69,6 @@ pub(crate) fn body(id: u64, salt: u64, length: u64) -> (Body, Option<Pushing>, b
             };
             (body, Some(pushing), !is_replayable)
         }
-    }
-}
-
-impl Pushing {
-    pub(crate) fn is_replayable(&self) -> bool {
-        self.is_replayable
     }
 }
 
