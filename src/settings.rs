@@ -68,7 +68,8 @@ pub struct Settings {
     /// 16 KiB of trailers for each response under way are not counted. Decoders count, too; what
     /// one of them may come to hold, at most 20 MiB, can exceed the bound once.
     pub buffered_bytes_max: usize,
-    /// Most idle connections kept; the one idle longest is closed for another.
+    /// Most idle connections kept; the one idle longest is closed for another. With less than
+    /// `concurrency`, connections are closed where more fetches end in a turn than wait.
     pub idle_connections_max: usize,
     /// How long each phase may take.
     pub timeouts: Timeouts,

@@ -146,6 +146,8 @@ fn print_of(args: &Args, is_single: bool) -> Print {
 fn settings_of(args: &Args) -> Result<Settings, String> {
     let mut settings = Settings::default();
     settings.concurrency = args.concurrency();
+    // As many as are in flight can end at once, faster than the jobs behind them are read.
+    settings.idle_connections_max = settings.idle_connections_max.max(settings.concurrency);
     settings.per_origin = args.per_host.map(std::num::NonZeroUsize::get);
     settings.hedge = args.hedge;
     settings.pace.rate = args.rate;
@@ -406,6 +408,13 @@ mod tests {
         assert_eq!(patience("--expect-continue --expect100-timeout 2.5 -d x u"), long);
         assert_eq!(patience("--expect100-timeout 2.5 --jobs -"), long);
         assert_eq!(patience("--expect-continue --expect100-timeout 0 -d x u"), None);
+    }
+
+    #[test]
+    fn no_connection_is_closed_because_many_end_at_once() {
+        let kept = |words| plan(words).unwrap().settings.idle_connections_max;
+        assert_eq!(kept("-c 10000 u"), 10_000);
+        assert_eq!(kept("-c 1 u"), Settings::default().idle_connections_max);
     }
 
     #[test]
