@@ -18,6 +18,7 @@ CORES = sorted(os.sched_getaffinity(0))
 # The client has the first core for itself, the origin the last.
 CLIENT_CORE, ORIGIN_CORE = CORES[0], CORES[-1]
 SECONDS_MAX = 180
+ALLOCATORS = {"malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "memalign"}
 
 
 class Missed(Exception):
@@ -91,6 +92,10 @@ class Origin:
     def url(self):
         return f"{'https' if self.is_tls else 'http'}://127.0.0.1:{self.port}/"
 
+    def words(self):
+        """Nothing that a client does not know."""
+        return {}
+
     def counters(self):
         """Requests, connections, handshakes, and those of them that took up a session."""
         with socket.create_connection(("127.0.0.1", self.counters_port)) as stream:
@@ -99,7 +104,7 @@ class Origin:
 
 def words(origin, **options):
     """The command line that this crate's clients share."""
-    options = {"url": origin.url, **options}
+    options = {"url": origin.url, **origin.words(), **options}
     if origin.is_tls:
         options["ca"] = origin.authority
     return [f"{key}={int(value) if value is True else value}" for key, value in options.items()]
@@ -110,6 +115,15 @@ def last_json(text):
     if not lines:
         raise Missed("it said nothing")
     return json.loads(lines[-1])
+
+
+def quantiles(seconds):
+    """Of latencies, in the words of this crate's clients."""
+    if not seconds:
+        return {}
+    ordered = sorted(seconds)
+    return {name: ordered[min(int(len(ordered) * part), len(ordered) - 1)] * 1e6
+            for name, part in (("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999))}
 
 
 def run(command, seconds=SECONDS_MAX, quiet=False):
@@ -147,14 +161,35 @@ def measured(folder, command, quiet=False):
 
 def instructions(command):
     """Instructions in user space, by valgrind; and what the command printed."""
-    printed, complaints = run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
-        seconds=600,
-    )
+    (counted, _), printed = instructions_and_allocations(command)
+    return counted, printed
+
+
+def instructions_and_allocations(command):
+    """The same, and how often the C library's allocator was called."""
+    with tempfile.NamedTemporaryFile(mode="r") as profile:
+        printed, complaints = run(
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile.name}", *command],
+            seconds=600,
+        )
+        allocations = allocator_calls(profile)
     found = re.search(r"Collected : (\d+)", complaints)
     if not found:
         raise Missed("valgrind counted nothing")
-    return int(found[1]), printed
+    return [int(found[1]), allocations], printed
+
+
+def allocator_calls(profile):
+    """The calls in a file of callgrind's. A name stands behind its number the first time only."""
+    numbers, count, is_allocator = set(), 0, False
+    for line in profile:
+        if found := re.match(r"c?fn=\((\d+)\)(?: (\w+)$)?", line):
+            if found[2] in ALLOCATORS:
+                numbers.add(found[1])
+            is_allocator = line.startswith("c") and found[1] in numbers
+        elif is_allocator and line.startswith("calls="):
+            count += int(line[len("calls="):].split()[0])
+    return count
 
 
 def calls(command):
@@ -172,12 +207,14 @@ def calls(command):
 
 
 def calls_in_all(command):
-    """System calls of all kinds, counted by the kernel where it lets us, else by strace."""
+    """System calls of all kinds, counted by the kernel where it lets us, else by strace; and what
+    the command printed."""
     with tempfile.NamedTemporaryFile(mode="r") as table:
         perf = ["perf", "stat", "-e", "raw_syscalls:sys_enter", "-x,", "-o", table.name, "--"]
         try:
-            run([*perf, *command])
+            printed, _ = run([*perf, *command])
             found = re.search(r"^(\d+),", table.read(), re.MULTILINE)
-            return int(found[1])
+            return [int(found[1])], printed
         except (Missed, FileNotFoundError, TypeError):
-            return sum(calls(command)[0].values())
+            counted, printed = calls(command)
+            return [sum(counted.values())], printed

@@ -1,12 +1,14 @@
 """The workloads and who takes part in each: data, and how each client is called."""
 
 import gzip
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
 
+import nginx
 import rig
 
 FOLDER = os.path.join(rig.TARGET, "release")
@@ -28,21 +30,26 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 class Client:
     """One row of a table."""
 
-    def __init__(self, name, command, share=1.0, tells=True, is_native=True, **more):
+    def __init__(self, name, command, share=1.0, tells=True, **more):
         self.name, self.command, self.share = name, command, share
         # It prints what its own section cost; else all of its process is taken.
         self.tells = tells
-        # Valgrind can run it in a reasonable time.
-        self.is_native = is_native and tells
-        # It goes on for a second, whatever the number of requests.
-        self.counts_time = more.get("counts_time", False)
-        self.is_quiet = more.get("is_quiet", not tells)
+        # How what it printed is read; and where it printed a line for each fetch.
+        self.said = more.get("said", rig.last_json if tells else None)
+        self.times = more.get("times")
+        # It goes on for so long, whatever the number of requests.
+        self.seconds = more.get("seconds")
+        # Of the requests under valgrind; 0: none.
+        self.counted_share = more.get("counted_share", 1)
 
         # The number of its requests is part of what it is.
         self.is_fixed = "requests" in more
         self.fixed_requests = more.get("requests")
 
-    def requests(self, workload):
+    def amount(self, workload):
+        """Requests of a run, or seconds, where it counts those."""
+        if self.seconds:
+            return self.seconds
         if self.is_fixed:
             return self.fixed_requests
         return max(int(workload.requests * self.share), workload.at_once)
@@ -54,6 +61,7 @@ class Workload:
     def __init__(self, key, title, at_once, requests, clients, **more):
         self.key, self.title, self.at_once, self.requests = key, title, at_once, requests
         self.clients = clients
+        self.server = more.get("server", own_origin)
         self.origin = more.get("origin", {})
         # For the clients of this crate.
         self.words = more.get("words", {})
@@ -62,7 +70,8 @@ class Workload:
         self.unit = more.get("unit", "µs")
         self.each = more.get("each", "requests")
         self.counts_calls = more.get("counts_calls", True)
-        self.counts_instructions = more.get("counts_instructions", False)
+        # Requests of a short run under valgrind and of a long one; none: nothing is counted.
+        self.counted = more.get("counted")
         self.has_latencies = more.get("has_latencies", False)
         self.connections = more.get("connections", "kept")
         self.descriptors = more.get("descriptors", 1_024)
@@ -70,10 +79,15 @@ class Workload:
         # The part of all fetches that fails, as it should.
         self.failing = more.get("failing", 0)
 
-    def check(self, done, connections, handshakes, resumed):
+    def serve(self):
+        return self.server(**self.origin)
+
+    def check(self, done, connections, handshakes=0, resumed=0):
         """Whether the origin saw what the workload is about."""
         if self.connections == "kept" and connections > 2 * self.at_once + 8:
             raise rig.Missed(f"{connections} connections")
+        if self.connections == "kept" and connections < 0.9 * self.at_once:
+            raise rig.Missed(f"no more than {connections} connections")
         if self.connections in ("new", "full", "resumed") and connections < done:
             raise rig.Missed(f"{connections} connections for {done} requests")
         if self.connections in ("full", "resumed") and handshakes < done:
@@ -83,6 +97,10 @@ class Workload:
         # The first of them, as many as are under way, have nothing to resume.
         if self.connections == "resumed" and resumed < 0.9 * handshakes - self.at_once:
             raise rig.Missed(f"{resumed} of {handshakes} sessions were resumed")
+
+
+def own_origin(**options):
+    return rig.Origin(FOLDER, **options)
 
 
 def ours(program, client, **extra):
@@ -118,15 +136,16 @@ def undici(origin, requests, workload, **_):
     return ["node", os.path.join(OTHERS, "undici.mjs"), *words]
 
 
-def wrk(origin, requests, workload, **_):
-    # Connecting is not to be what counts.
-    seconds = 1 if workload.at_once < 1_000 else 2
-    return ["wrk", "-t1", f"-c{workload.at_once}", f"-d{seconds}s", origin.url]
+def wrk(origin, seconds, workload, **_):
+    words = ["-t1", f"-c{workload.at_once}", f"-d{seconds}s", "-s", os.path.join(OTHERS, "wrk.lua")]
+    return ["wrk", *words, origin.url]
 
 
 def curl(*more):
-    def command(origin, requests, workload, **_):
+    def command(origin, requests, workload, latency=0):
         words = ["curl", "-sS", "--noproxy", "*", *more]
+        if latency:
+            words += ["-w", "%{time_total}\\n"]
         if origin.is_tls:
             words += ["--cacert", origin.authority]
         if requests > 1:
@@ -139,8 +158,10 @@ def curl(*more):
 
 
 def fetch(*more):
-    def command(origin, requests, workload, **_):
+    def command(origin, requests, workload, latency=0):
         words = [FETCH, "-s", "--retry", "0", *more]
+        if latency:
+            words += ["--json"]
         if origin.is_tls:
             words += ["--cacert", origin.authority]
         if requests == 1:
@@ -171,66 +192,80 @@ def peer(name, share, **extra):
 
 
 PARSING = Client("floor+parse", ours("floor", "requests", parse=1))
-FETCHES = Client("fetch", fetch(), tells=False)
-WRK = Client("wrk", wrk, tells=False, counts_time=True)
+FETCHES = Client(
+    "fetch", fetch(), tells=False,
+    times=lambda line: json.loads(line)["timings"]["total"])
+CURLS = Client("curl --parallel", curl(), 0.1, tells=False, times=float)
+WRK = Client("wrk", wrk, tells=False, said=rig.last_json, seconds=1)
+# Connecting is not to be what counts.
+LONG_WRK = Client("wrk", wrk, tells=False, said=rig.last_json, seconds=2)
 
 
-def slow_ones(share, *names):
+def whole(name, command, counted_share=1):
+    """A process from its start to its end."""
+    return Client(name, command, tells=False, counted_share=counted_share)
+
+
+def slow_ones(share, *names, is_counted=False):
     """Clients in slower languages, with their shares of the requests."""
-    shares = {"aiohttp": 0.05, "aiohttp-uvloop": 0.06, "requests": 0.015, "httpx": 0.003}
-    rows = [Client(name, python(name), shares[name] * share, is_native=False)
-            for name in shares if name in names]
-    if "undici" in names:
-        rows.append(Client("undici", undici, 0.12 * share, is_native=False))
-    return rows
+    shares = {"aiohttp": 0.05, "aiohttp-uvloop": 0.06, "requests": 0.015, "httpx": 0.003, "undici": 0.12}
+    # Enough of them for compilers that work meanwhile.
+    counted_shares = {"httpx": 0.1, "undici": 1}
+    return [
+        Client(name, undici if name == "undici" else python(name), shares[name] * share,
+               counted_share=counted_shares.get(name, 0.2) if is_counted else 0)
+        for name in names
+    ]
 
 
 def all_of(is_quick):
     workloads = [
         Workload(
-            "W1", "W1: kept connections, GET of 1 KiB, 64 in flight", 64, 120_000,
+            "W1", "W1: kept connections, GET of 1 KiB, 64 in flight", 64, 100_000,
             [*floors(), PARSING, *whippet(), FETCHES, WRK, peer("hyperconn", 0.6),
              peer("hyper", 0.5), peer("reqwest", 0.3), peer("ureq", 0.25), peer("miohttpc", 0.5),
-             Client("libcurl", libcurl(), 0.25),
-             Client("curl --parallel", curl(), 0.1, tells=False),
-             *slow_ones(1, "aiohttp", "aiohttp-uvloop", "httpx", "requests", "undici")],
-            counts_instructions=True, has_latencies=True,
+             Client("libcurl", libcurl(), 0.25), CURLS,
+             *slow_ones(1, "aiohttp", "aiohttp-uvloop", "httpx", "requests", "undici", is_counted=True)],
+            counted=(1_000, 3_000), has_latencies=True,
         ),
         Workload(
-            "W2", "W2: the same, 1 in flight", 1, 40_000,
-            [*floors(), *whippet(), peer("hyperconn", 0.6), peer("hyper", 0.5),
+            "W2", "W2: the same, 1 in flight", 1, 30_000,
+            [*floors(), *whippet(), FETCHES, peer("hyperconn", 0.6), peer("hyper", 0.5),
              peer("reqwest", 0.4), peer("ureq", 0.4), peer("miohttpc", 0.5),
              Client("libcurl", libcurl(), 0.4),
              *slow_ones(2, "aiohttp", "aiohttp-uvloop", "requests", "undici"),
              *slow_ones(4, "httpx")],
-            counts_instructions=True, words={"latency": 1},
+            counted=(1_000, 3_000), has_latencies=True, words={"latency": 1},
         ),
         Workload(
             "W3", "W3: 10,000 connections, each answer after 20 ms", 10_000, 150_000,
-            [*floors(), *whippet(), WRK, peer("hyper", 1), peer("reqwest", 0.7),
+            # Not fetch: it takes jobs in as it goes, and needs fewer connections for them.
+            [*floors(), *whippet(), LONG_WRK, peer("hyper", 1), peer("reqwest", 0.7),
              peer("miohttpc", 1), Client("libcurl", libcurl(), 0.1),
-             *slow_ones(3, "aiohttp-uvloop", "undici")],
-            origin={"delay_ms": 20}, descriptors=16_000, counts_calls=False,
+             *slow_ones(2, "aiohttp-uvloop"), *slow_ones(1.5, "undici")],
+            origin={"delay_ms": 20}, descriptors=16_000, has_latencies=True,
         ),
         Workload(
             "W4", "W4: a new connection for each request, 64 in flight", 64, 25_000,
             [*floors(), *whippet(), FETCHES, WRK, peer("hyper", 0.7), peer("reqwest", 0.6),
              peer("ureq", 0.4), Client("libcurl", libcurl(), 0.5),
              *slow_ones(2, "aiohttp-uvloop", "undici")],
-            origin={"close": 1}, words={"close": 1}, connections="new", counts_instructions=True,
+            origin={"close": 1}, words={"close": 1}, connections="new", counted=(1_000, 3_000),
+            has_latencies=True,
         ),
         Workload(
-            "W5", "W5: HTTPS, kept connections, GET of 1 KiB, 64 in flight", 64, 100_000,
+            "W5", "W5: HTTPS, kept connections, GET of 1 KiB, 64 in flight", 64, 80_000,
             [*floors(), PARSING, *whippet(), FETCHES, WRK, peer("hyperconn", 0.6),
              peer("hyper", 0.5), peer("reqwest", 0.3), peer("ureq", 0.2),
              Client("libcurl", libcurl(), 0.25), *slow_ones(1, "aiohttp-uvloop", "undici")],
-            origin={"tls": True}, counts_instructions=True, has_latencies=True,
+            origin={"tls": True}, counted=(1_000, 3_000), has_latencies=True,
         ),
         Workload(
             "W6", "W6: HTTPS, a new connection each, full handshake, 16 in flight", 16, 2_000,
             [*floors(), *whippet(), FETCHES, peer("hyper", 1), peer("reqwest", 1), peer("ureq", 0.7),
              Client("libcurl", libcurl(), 0.25), *slow_ones(2.5, "aiohttp-uvloop", "undici")],
             origin={"tls": True, "close": 1}, words={"close": 1}, connections="full",
+            counted=(100, 300), has_latencies=True,
         ),
         Workload(
             # rustls keeps eight tickets of a server: more at once, and some have none.
@@ -238,30 +273,35 @@ def all_of(is_quick):
             [*floors(), *whippet(), FETCHES, peer("hyper", 1), peer("reqwest", 1), peer("ureq", 0.7),
              Client("libcurl", libcurl(), 0.25), *slow_ones(2.5, "undici")],
             origin={"tls": True, "close": 1, "resume": 1}, words={"close": 1, "resume": 1},
-            connections="resumed",
+            connections="resumed", counted=(100, 300), has_latencies=True,
         ),
-        download("W7", "W7: 1 GiB, plain", {}),
-        download("W7t", "W7t: 1 GiB, TLS", {"tls": True}),
+        download("W7", "W7: 1 GiB, plain", {}, counted=(1, 1)),
+        # AES of a GiB takes valgrind minutes.
+        download("W7t", "W7t: 1 GiB, TLS", {"tls": True}, counted=None),
         Workload(
             "W8", "W8: gzip, 1 MiB decoded, 8 in flight", 8, 160,
-            [*whippet(), peer("reqwest", 1, decode=1), Client("libcurl", libcurl(0, "gzip"), 1),
-             *slow_ones(1, "aiohttp-uvloop")],
-            origin={"file": GZIPPED, "coding": "gzip"}, body=MIB, counts_calls=False,
-            floor="reactor",
+            [*whippet(), FETCHES, peer("reqwest", 1, decode=1),
+             Client("libcurl", libcurl(0, "gzip"), 1), *slow_ones(1, "aiohttp-uvloop")],
+            origin={"file": GZIPPED, "coding": "gzip"}, body=MIB, floor="reactor", counted=(16, 48),
         ),
         Workload(
             "W9", "W9: process start and one GET", 1, 1,
-            [Client("floor", ours("floor", "requests"), tells=False), Client("fetch", fetch(), tells=False),
-             *(Client(name, ours("peers", name), tells=False)
-               for name in ("hyperconn", "hyper", "reqwest", "ureq")),
-             Client("libcurl", libcurl(), tells=False), Client("curl", curl(), tells=False),
-             Client("aiohttp", python("aiohttp"), tells=False),
-             Client("requests", python("requests"), tells=False),
-             Client("undici", undici, tells=False)],
-            rounds=15, unit="ms", each="starts", counts_calls=False,
+            [whole(name, command, share)
+             for name, command, share in (
+                 ("floor", ours("floor", "requests"), 1),
+                 ("fetch", fetch(), 1),
+                 *((name, ours("peers", name), 1) for name in ("hyperconn", "hyper", "reqwest", "ureq")),
+                 ("libcurl", libcurl(), 1),
+                 ("curl", curl(), 1),
+                 ("aiohttp", python("aiohttp"), 0),
+                 ("requests", python("requests"), 0),
+                 ("undici", undici, 0),
+             )],
+            rounds=15, unit="ms", each="starts", counted=(1, 1),
         ),
         names(),
         share(),
+        *of_nginx(),
     ]
     if is_quick:
         kept = {"floor", "reactor", "client", "hyper", "wrk"}
@@ -271,18 +311,33 @@ def all_of(is_quick):
     return workloads
 
 
-def download(key, title, origin):
+def of_nginx():
+    """What W1, W4 and W5 come to where a server has other work than ours."""
+    clients = [*floors(), *whippet(), FETCHES, WRK, peer("hyperconn", 0.6), peer("hyper", 0.5),
+               peer("reqwest", 0.4), peer("ureq", 0.3), Client("libcurl", libcurl(), 0.25)]
+    of_new = [client for client in clients if client.name != "hyperconn"]
+    shared = {"server": nginx.Nginx, "has_latencies": True}
+    return [
+        Workload("W1n", "W1n: as W1, from nginx", 64, 40_000, clients, **shared),
+        Workload("W4n", "W4n: as W4, from nginx", 64, 10_000, of_new, **shared,
+                 origin={"close": True}, words={"close": 1}, connections="new"),
+        Workload("W5n", "W5n: as W5, from nginx", 64, 40_000, clients, **shared, origin={"tls": True}),
+    ]
+
+
+def download(key, title, origin, counted):
     to_file = {"save": DOWNLOAD}
     return Workload(
         key, title, 1, 1,
         [*floors("download"), *whippet()[:1],
          Client("floor to a file", ours("floor", "download", **to_file)),
-         Client("fetch to a file", fetch("-m", "0", "-o", DOWNLOAD), tells=False),
+         whole("fetch to a file", fetch("-m", "0", "-o", DOWNLOAD)),
          peer("hyperconn", 1), peer("hyper", 1), peer("reqwest", 1, bulk=1), peer("ureq", 1),
          Client("libcurl", libcurl(bulk=1)),
-         Client("curl", curl("-o", "/dev/null"), tells=False),
-         Client("curl to a file", curl("-o", DOWNLOAD), tells=False)],
+         whole("curl", curl("-o", "/dev/null")),
+         whole("curl to a file", curl("-o", DOWNLOAD))],
         origin={**origin, "body": GIB}, words={"body": GIB}, body=GIB, unit="s", each="GiB",
+        counted=counted,
     )
 
 
@@ -295,21 +350,20 @@ def names():
         def with_dns(origin, _, workload, **more):
             return command(origin, requests, workload, dns=f"127.0.0.1:{origin.dns_port}", **more)
 
-        return Client(
-            f"reactor, {requests:,} fetches", with_dns, is_native=False, requests=requests)
+        return Client(f"reactor, {requests:,} fetches", with_dns, requests=requests)
 
     return Workload(
         "W10", "W10: 10,000 origins by name, 5 % of the fetches failing, 64 in flight", 64, 1,
         [client(10_000), client(1_000_000)],
         origin={"everywhere": 1, "names": 1}, floor="reactor, 10,000 fetches", connections="many",
-        counts_calls=False, each="fetches", failing=0.05, rounds=2,
+        counts_calls=False, each="fetches", failing=0.05,
     )
 
 
 def share():
     def client(name, **words):
         command = ours("whippet", "shared", **words)
-        return Client(name, command, is_native=False, requests=64 * words["origins"])
+        return Client(name, command, requests=64 * words["origins"])
 
     return Workload(
         "W11", "W11: 100 origins, one of them 50 times slower (100 ms), 64 in flight", 64, 1,
@@ -329,6 +383,8 @@ def prepare(is_quick):
          "--target-dir", os.path.join(rig.TARGET, "fetch")], cwd=rig.ROOT, check=True)
     if not rig.need("wrk", "wrk"):
         skipped["wrk"] = "not installed"
+    if not (rig.need("nginx", "nginx") and rig.need("openssl", "openssl")):
+        skipped["nginx"] = "not installed"
     if is_quick:
         return skipped
     rig.need("valgrind", "valgrind")

@@ -11,6 +11,7 @@
 static int poll_fd;
 static long timeout_ms = -1;
 static unsigned long long bytes, done, failed;
+static curl_off_t *took_us;
 
 static size_t on_body(char *data, size_t size, size_t count, void *unused) {
     bytes += size * count;
@@ -33,6 +34,15 @@ static int on_timer(CURLM *multi, long milliseconds, void *unused) {
     return 0;
 }
 
+static int in_order(const void *one, const void *other) {
+    curl_off_t a = *(const curl_off_t *)one, b = *(const curl_off_t *)other;
+    return (a > b) - (a < b);
+}
+
+static curl_off_t quantile_us(double part) {
+    return done ? took_us[(unsigned long long)(done * part)] : 0;
+}
+
 static long long microseconds(struct timeval time) {
     return time.tv_sec * 1000000LL + time.tv_usec;
 }
@@ -49,6 +59,8 @@ int main(int argc, char **argv) {
     long at_once = atol(argv[3]);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     CURLM *multi = curl_multi_init();
+    took_us = calloc(requests, sizeof *took_us);
+    if (!took_us) return 2;
     poll_fd = epoll_create1(0);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
@@ -88,7 +100,10 @@ int main(int argc, char **argv) {
         int left;
         while ((message = curl_multi_info_read(multi, &left))) {
             CURL *easy = message->easy_handle;
-            if (message->data.result == CURLE_OK) done++; else failed++;
+            if (message->data.result == CURLE_OK)
+                curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &took_us[done++]);
+            else
+                failed++;
             curl_multi_remove_handle(multi, easy);
             if (begun < requests) {
                 begun++;
@@ -97,11 +112,15 @@ int main(int argc, char **argv) {
         }
     }
     getrusage(RUSAGE_SELF, &after);
+    long long wall_us = now() - start;
+    qsort(took_us, done, sizeof *took_us, in_order);
     printf("{\"done\": %llu, \"failed\": %llu, \"bytes\": %llu, \"user_us\": %lld, \"sys_us\": %lld, "
-           "\"wall_us\": %lld, \"switches\": %ld, \"rss_kib\": %ld}\n",
+           "\"wall_us\": %lld, \"switches\": %ld, \"rss_kib\": %ld, "
+           "\"p50_us\": %lld, \"p99_us\": %lld, \"p999_us\": %lld}\n",
            done, failed, bytes, microseconds(after.ru_utime) - microseconds(before.ru_utime),
-           microseconds(after.ru_stime) - microseconds(before.ru_stime), now() - start,
+           microseconds(after.ru_stime) - microseconds(before.ru_stime), wall_us,
            after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
-           after.ru_maxrss);
+           after.ru_maxrss, (long long)quantile_us(0.5), (long long)quantile_us(0.99),
+           (long long)quantile_us(0.999));
     return 0;
 }

@@ -56,7 +56,6 @@ pub struct Meter {
     usage: Usage,
     began: Instant,
     allocations: u64,
-    resident_kib: u64,
     /// Of each request, where that is asked for.
     nanoseconds: Option<Vec<u64>>,
 }
@@ -85,7 +84,6 @@ impl Meter {
         let requests = usize::try_from(plan.requests()?)?;
         let nanoseconds = plan.is_set("latency").then(|| Vec::with_capacity(requests));
         Ok(Self {
-            resident_kib: resident_kib()?,
             nanoseconds,
             usage: getrusage(UsageWho::RUSAGE_SELF)?,
             began: Instant::now(),
@@ -129,7 +127,6 @@ impl Meter {
             "switches": switches(&usage) - switches(&self.usage),
             "allocations": allocations,
             "rss_kib": usage.max_rss(),
-            "rss_before_kib": self.resident_kib,
         });
         if let Some(mut list) = self.nanoseconds {
             list.sort_unstable();
@@ -151,12 +148,4 @@ pub fn nanoseconds(duration: Duration) -> u64 {
 fn quantile(sorted: &[u64], part: f64) -> Option<f64> {
     let nanoseconds = sorted.get((sorted.len() as f64 * part) as usize).or(sorted.last())?;
     Some(*nanoseconds as f64 / 1e3)
-}
-
-/// What the process has in memory now.
-fn resident_kib() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(number.ok_or("no VmRSS")?.parse()?)
 }

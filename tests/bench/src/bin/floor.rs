@@ -7,6 +7,8 @@
 //! - `download`: one response, `body` bytes long, of which nothing is kept; with `save`, into that
 //!   file.
 //!
+//! A response's head is as long as our own origin's, or `head` bytes.
+//!
 //! TLS is rustls's unbuffered connection: records are decrypted where they arrived.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -65,7 +67,8 @@ impl Floor {
     fn new(plan: &Plan) -> Result<Self, Failure> {
         let body_bytes = plan.number("body", 1_024)?;
         let is_closing = plan.is_set("close");
-        let head_bytes = canned::head(body_bytes, is_closing, plan.get("coding")).len() as u64;
+        let canned_bytes = canned::head(body_bytes, is_closing, plan.get("coding")).len() as u64;
+        let head_bytes = plan.number("head", canned_bytes)?;
         let config = match plan.is_tls() {
             true => {
                 let mut config = tls::client(&plan.authority_file()?)?;

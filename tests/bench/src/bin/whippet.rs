@@ -16,7 +16,7 @@ use whippet::{
 };
 use whippet_bench::Failure;
 use whippet_bench::gate::Gate;
-use whippet_bench::meter::{Counting, Meter, Tally};
+use whippet_bench::meter::{Counting, Meter, Tally, nanoseconds};
 use whippet_bench::plan::Plan;
 
 #[global_allocator]
@@ -117,11 +117,15 @@ fn complete(plan: &Plan) -> Result<(), Failure> {
     let mut client = Client::with_settings(settings(plan)?)?;
     let request = Request::get(plan.url()?)?;
     let requests = iter::repeat_n(request, usize::try_from(plan.requests()?)?);
-    let meter = Meter::start(plan)?;
+    let mut meter = Meter::start(plan)?;
     let mut tally = Tally::default();
     for completed in client.as_completed(requests) {
         match completed.result {
-            Ok(response) => tally.add(response.body().len() as u64),
+            Ok(response) => {
+                tally.add(response.body().len() as u64);
+                // Requests are taken ahead of their turn: only whippet knows when one was admitted.
+                meter.note_all(&[nanoseconds(response.stats().timings.total)]);
+            }
             Err(error) => {
                 eprintln!("{error}");
                 tally.failed += 1;
