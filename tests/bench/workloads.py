@@ -24,6 +24,8 @@ DOWNLOAD = os.path.join(SCRATCH, f"whippet-bench-{os.getpid()}")
 GZIPPED = os.path.join(rig.TARGET, "body.gz")
 PYTHON = {"aiohttp", "aiohttp-uvloop", "httpx", "requests"}
 
+# From here on a table is about them, and says what one takes.
+MANY_CONNECTIONS = 1_000
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -86,7 +88,8 @@ class Workload:
         """Whether the origin saw what the workload is about."""
         if self.connections == "kept" and connections > 2 * self.at_once + 8:
             raise rig.Missed(f"{connections} connections")
-        if self.connections == "kept" and connections < 0.9 * self.at_once:
+        # What the table is about; fewer in flight are fewer where a client is quick.
+        if self.at_once >= MANY_CONNECTIONS and connections < 0.9 * self.at_once:
             raise rig.Missed(f"no more than {connections} connections")
         if self.connections in ("new", "full", "resumed") and connections < done:
             raise rig.Missed(f"{connections} connections for {done} requests")
