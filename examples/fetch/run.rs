@@ -58,6 +58,8 @@ pub(crate) struct Run<N: Net> {
     concurrency: usize,
     begun: Instant,
     looked: Instant,
+    /// When the reactor told of something last.
+    told: Instant,
     silent: bool,
     input_failed: bool,
     interrupted: bool,
@@ -68,6 +70,8 @@ pub(crate) struct Run<N: Net> {
 enum Feeding {
     /// The turn's share was; there is more.
     Spent,
+    /// As many are in as a run without a pause needs.
+    Ahead,
     /// There is no room, or no input yet.
     Waiting,
     /// There are no more.
@@ -141,6 +145,7 @@ impl<N: Telling> Run<N> {
             concurrency,
             begun: now,
             looked: now,
+            told: now,
             silent: plan.silent,
             input_failed: false,
             interrupted: false,
@@ -163,6 +168,9 @@ impl<N: Telling> Run<N> {
             }
             self.desk.now = clock();
             let is_quiet = self.drain() == 0;
+            if !is_quiet {
+                self.told = self.desk.now;
+            }
             self.send();
             self.tell();
             if self.interrupt.was_received() && !self.interrupted {
@@ -188,7 +196,10 @@ impl<N: Telling> Run<N> {
                 continue;
             }
             if !self.has_room() {
-                self.feeding = Feeding::Waiting;
+                self.feeding = match self.has_room_for(self.jobs_max_at_rest()) {
+                    true => Feeding::Ahead,
+                    false => Feeding::Waiting,
+                };
                 return;
             }
             self.feeding = match self.source.next(self.poll.registry()) {
@@ -210,18 +221,28 @@ impl<N: Telling> Run<N> {
         self.feeding = Feeding::Spent;
     }
 
-    /// Whether another job may be taken in. Those that are in will have their results even when
-    /// nobody reads them: so where results have bodies, few jobs are taken in ahead, and fewer
-    /// the larger the last bodies were.
+    /// Whether another job may be taken in now.
     fn has_room(&self) -> bool {
-        let jobs_max = if self.desk.print == (Print::Json { bodies: true }) {
+        let is_at_rest = self.desk.now.saturating_duration_since(self.told) >= REST;
+        let at_rest = self.jobs_max_at_rest();
+        let at_work = self.concurrency.saturating_add(AHEAD_JOBS_AT_WORK_MAX).min(at_rest);
+        self.has_room_for(if is_at_rest { at_rest } else { at_work })
+    }
+
+    fn has_room_for(&self, jobs_max: usize) -> bool {
+        let next = self.desk.summary.ended() + self.desk.slots.len() as u64 + 1;
+        self.desk.slots.len() < jobs_max && self.desk.output.has_room_for(next)
+    }
+
+    /// Those that are in will have their results even when nobody reads them: so where results
+    /// have bodies, few jobs are taken in ahead, and fewer the larger the last bodies were.
+    fn jobs_max_at_rest(&self) -> usize {
+        if self.desk.print == (Print::Json { bodies: true }) {
             let ahead_max = self.concurrency.saturating_mul(4);
             (AHEAD_BYTES_MAX / self.desk.body_bytes.max(1)).clamp(self.concurrency, ahead_max)
         } else {
             self.concurrency.max(AHEAD_JOBS_MAX)
-        };
-        let next = self.desk.summary.ended() + self.desk.slots.len() as u64 + 1;
-        self.desk.slots.len() < jobs_max && self.desk.output.has_room_for(next)
+        }
     }
 
     fn take(&mut self, item: Item) {
@@ -263,6 +284,7 @@ impl<N: Telling> Run<N> {
         }
         let others = [
             (self.feeding == Feeding::Spent).then_some(Duration::ZERO),
+            (self.feeding == Feeding::Ahead).then_some(REST),
             self.desk.output.patience(),
             self.desk.progress.patience(now),
         ];
@@ -434,9 +456,14 @@ const BODY: Token = Token(4);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Most jobs taken in between two turns of the reactor.
 const FEED_JOBS_MAX: usize = 256;
-/// Jobs taken in ahead where their results are small: so many of a slow origin's can wait while
-/// others have their turn. Some 16 MiB.
+/// Jobs taken in where their results are small: so many of a slow origin's can wait while others
+/// have their turn. Some 32 MiB.
 const AHEAD_JOBS_MAX: usize = 16_384;
+/// As long as there is no rest, so many wait beyond those in flight: what they take stays in the
+/// processor's cache, where 16,384 of them do not.
+const AHEAD_JOBS_AT_WORK_MAX: usize = 1_024;
+/// Nothing happens for so long: time to look further ahead.
+const REST: Duration = Duration::from_millis(1);
 /// What the bodies of jobs that were taken in may come to.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
 /// Pending output below which a paused fetch goes on.
