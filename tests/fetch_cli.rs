@@ -175,6 +175,24 @@ fn a_slow_producer_gets_each_result_at_once() {
     assert_eq!(fetch.end().0, Some(0));
 }
 
+/// Far more than are taken in while there is something to do.
+#[test]
+fn a_silent_origin_at_the_front_of_a_list_holds_back_no_other() {
+    let (silent, other) = (Origin::start(), Origin::start());
+    let mut fetch = Running::start(&["-s", "--per-host", "4", "-i", "-"]);
+    let mut lines = fetch.stdout().lines();
+    let mut input = fetch.child.stdin.take().unwrap();
+    let urls = format!("{}\n", silent.url("/silent")).repeat(3_000);
+    input.write_all(urls.as_bytes()).unwrap();
+    for nth in 0..10 {
+        writeln!(input, "{}", other.url(&format!("/bytes/{nth}"))).unwrap();
+    }
+    for _ in 0..10 {
+        let line = lines.next().expect("no other was fetched").unwrap();
+        assert!(line.starts_with("200 "), "{line}");
+    }
+}
+
 #[test]
 fn a_consumer_that_stalls_loses_nothing() {
     let origin = Origin::start();
