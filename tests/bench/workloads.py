@@ -233,7 +233,7 @@ def all_of(is_quick):
             counted=(1_000, 3_000), has_latencies=True,
         ),
         Workload(
-            "W2", "W2: the same, 1 in flight", 1, 30_000,
+            "W2", "W2: the same, 1 in flight", 1, 25_000,
             [*floors(), *whippet(), FETCHES, peer("hyperconn", 0.6), peer("hyper", 0.5),
              peer("reqwest", 0.4), peer("ureq", 0.4), peer("miohttpc", 0.5),
              Client("libcurl", libcurl(), 0.4),
