@@ -98,14 +98,14 @@ impl Progress {
 impl Bar {
     fn draw(&mut self, ended: u64, elapsed: Duration, said: &str) {
         self.turn += 1;
-        let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        let columns = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
         let columns = if columns == 0 { COLUMNS_USUAL } else { columns };
         self.drawn = match self.expected {
             Some(expected) => part_of(expected, ended, elapsed, said),
             None => format!("{} {said}  {}", SPINNER[self.turn % SPINNER.len()], clock(elapsed)),
         };
         // A line that goes on in the next row could not be erased. All of it is ASCII.
-        self.drawn.truncate(columns - 1);
+        self.drawn.truncate(usize::from(columns) - 1);
         self.show();
     }
 
@@ -155,7 +155,7 @@ const BAR_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const BAR_CELLS: u64 = 30;
 /// Where the terminal does not say how many it has.
-const COLUMNS_USUAL: usize = 80;
+const COLUMNS_USUAL: u16 = 80;
 const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 /// From here to the end of the line (ECMA-48 §8.3.41, EL).
 const ERASE_REST: &str = "\x1b[K";

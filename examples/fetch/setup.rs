@@ -209,14 +209,16 @@ fn proxies_of(args: &Args) -> Result<Proxies, String> {
 }
 
 /// Every body in a file takes `each` descriptors beside its connection's; the reactor knows only of
-/// its own. Where the process may not have that many, fewer fetches run at once.
+/// its own. Where the process may not have that many, fewer connections are kept than could be, and
+/// then fewer fetches run at once.
 fn leave_descriptors(settings: &mut Settings, each: usize, descriptors_max: usize) {
     let available = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
-    let wanted = settings.concurrency.saturating_mul(1 + each) + settings.idle_connections_max;
-    if wanted > available {
+    let of_fetches = settings.concurrency.saturating_mul(1 + each);
+    if of_fetches.saturating_add(Settings::default().idle_connections_max) > available {
         settings.concurrency = settings.concurrency.min(available / (2 + each)).max(1);
-        settings.idle_connections_max = settings.idle_connections_max.min(settings.concurrency);
     }
+    let left = available.saturating_sub(settings.concurrency.saturating_mul(1 + each));
+    settings.idle_connections_max = settings.idle_connections_max.min(left.max(1));
 }
 
 /// The soft limit on open files, where the system tells it in a file; else what all have.
@@ -428,6 +430,11 @@ mod tests {
             leave_descriptors(&mut settings, each, 3);
             assert_eq!(settings.concurrency, 1);
         }
+        // Idle connections give way first.
+        let mut settings = plan("-c 9000 u").unwrap().settings;
+        leave_descriptors(&mut settings, 1, 20_000);
+        assert_eq!(settings.concurrency, 9_000);
+        assert!(2 * 9_000 + settings.idle_connections_max <= 20_000);
         assert!(descriptors_max() > DESCRIPTORS_RESERVED);
     }
 

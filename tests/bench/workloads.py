@@ -45,15 +45,14 @@ class Client:
         # Of the requests under valgrind; 0: none.
         self.counted_share = more.get("counted_share", 1)
 
-        # The number of its requests is part of what it is.
-        self.is_fixed = "requests" in more
+        # The number of its requests, where that is part of what it is.
         self.fixed_requests = more.get("requests")
 
     def amount(self, workload):
         """Requests of a run, or seconds, where it counts those."""
         if self.seconds:
             return self.seconds
-        if self.is_fixed:
+        if self.fixed_requests:
             return self.fixed_requests
         return max(int(workload.requests * self.share), workload.at_once)
 
@@ -72,8 +71,8 @@ class Workload:
         self.floor = more.get("floor", "floor")
         self.unit = more.get("unit", "µs")
         self.each = more.get("each", "requests")
-        self.counts_calls = more.get("counts_calls", True)
-        # Requests of a short run under valgrind and of a long one; none: nothing is counted.
+        # Requests of a short run under valgrind and of a long one, the same where there is but one
+        # request; none: nothing is counted.
         self.counted = more.get("counted")
         self.has_latencies = more.get("has_latencies", False)
         self.connections = more.get("connections", "kept")
@@ -360,7 +359,7 @@ def names():
         "W10", "W10: 10,000 origins by name, 5 % of the fetches failing, 64 in flight", 64, 1,
         [client(10_000), client(1_000_000)],
         origin={"everywhere": 1, "names": 1}, floor="reactor, 10,000 fetches", connections="many",
-        counts_calls=False, each="fetches", failing=0.05,
+        each="fetches", failing=0.05,
     )
 
 
@@ -373,7 +372,7 @@ def share():
         "W11", "W11: 100 origins, one of them 50 times slower (100 ms), 64 in flight", 64, 1,
         [client("with the slow one", origins=100, slow=99), client("without it", origins=99, slow=99)],
         origin={"everywhere": 1, "delay_ms": 2, "slow": "127.0.1.99", "slow_ms": 100},
-        floor="without it", connections="many", counts_calls=False, each="fetches",
+        floor="without it", connections="many", each="fetches",
     )
 
 
@@ -426,7 +425,7 @@ def prepare(is_quick):
 
 def install(*programs):
     """Copies them. A file as a linker wrote it is in the kernel's cache piece by piece, and a
-    process of it starts a seventh slower than one of a copy, as which programs are installed."""
+    process of it takes 16 % longer to start than one of a copy, as which programs are installed."""
     for program in programs:
         shutil.copy(program, FOLDER)
 
