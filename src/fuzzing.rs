@@ -261,18 +261,9 @@ impl Dialogue {
 
 impl Logins {
     /// Whether a 401 with this WWW-Authenticate field is answered.
-    pub fn judge(
-        &mut self,
-        url: &str,
-        user: &str,
-        password: &str,
-        field: &[u8],
-        dialogue: &mut Dialogue,
-    ) -> bool {
-        let Some((origin, login)) = whose(url, user, password) else { return false };
+    pub fn judge(&mut self, field: &[u8], dialogue: &mut Dialogue) -> bool {
         let fields = std::iter::once(field);
-        let verdict = self.0.judge(&origin, &login, fields, &mut dialogue.0, |_| true);
-        verdict == auth::Verdict::Again
+        self.0.judge(fields, &mut dialogue.0, |_| true) == auth::Verdict::Again
     }
 
     pub fn note_info(&mut self, url: &str, user: &str, password: &str, field: &[u8]) {

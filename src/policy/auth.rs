@@ -4,9 +4,11 @@
 //! In go WWW-Authenticate and Authentication-Info fields with the origin they came from; out come
 //! Authorization fields for that origin and for no other, and whether a 401 is answered.
 //!
-//! A nonce may be used again, with a count of its own for each request. Requests that go at once
-//! share it, but arrive in any order, and a server may take a count that comes late for stale. So
-//! one that was refused goes on, in the end, with a nonce that no other request has.
+//! A nonce may be used again, with a count of its own for each request. But requests that go at
+//! once arrive in any order, and a server may take a count that comes late for stale; or it has
+//! forgotten the nonce, and does not say so. So a request that was asked answers what it was asked,
+//! whatever others have begun, and only where that is refused, and not as stale, is the login
+//! wrong.
 
 mod challenge;
 mod digest;
@@ -42,32 +44,33 @@ pub(crate) struct Dialogue(Option<Box<Said>>);
 
 #[derive(Debug, Default)]
 struct Said {
-    /// It was challenged before.
-    was_asked: bool,
-    /// Its answers that were refused.
+    /// Its answers to what it was asked that were refused.
     refused: u32,
     /// What was sent last.
     shown: Shown,
     /// What it was asked last, until it is sent again.
-    asked: Option<Pending>,
+    asked: Option<Answering>,
 }
 
-#[derive(Debug)]
-struct Pending {
-    answering: Answering,
-    /// No other request is to answer it.
-    is_alone: bool,
-}
-
-/// What a request has answered.
+/// What a request, or one for a tunnel, has answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Shown {
+pub(crate) enum Shown {
     #[default]
     Nothing,
-    /// The challenge of the session with this number.
-    Shared(u64),
-    /// A challenge of its own.
-    Alone,
+    /// What another was asked: the challenge of the session with this number.
+    Others(u64),
+    /// What it was asked itself; with that, the session with this number began.
+    Own(Option<u64>),
+}
+
+impl Shown {
+    fn session(self) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Others(number) => Some(number),
+            Self::Own(number) => number,
+        }
+    }
 }
 
 impl Dialogue {
@@ -78,18 +81,16 @@ impl Dialogue {
 
     /// For the same request sent once more beside this one.
     pub(crate) fn second(&self) -> Self {
-        let said = |said: &Said| {
-            let Said { was_asked, refused, .. } = *said;
-            Box::new(Said { was_asked, refused, ..Said::default() })
-        };
+        let said = |said: &Said| Box::new(Said { refused: said.refused, ..Said::default() });
         Self(self.0.as_deref().map(said))
     }
 
-    fn shown(&self) -> Shown {
+    pub(crate) fn shown(&self) -> Shown {
         self.0.as_ref().map_or(Shown::Nothing, |said| said.shown)
     }
 
-    fn show(&mut self, shown: Shown) {
+    /// Notes what was sent last, by whomever.
+    pub(crate) fn show(&mut self, shown: Shown) {
         if self.shown() != shown {
             self.0.get_or_insert_default().shown = shown;
         }
@@ -108,20 +109,16 @@ pub(crate) enum Verdict {
 impl Sessions {
     /// Judges a 401 with the values of its WWW-Authenticate fields.
     ///
-    /// A request's first one is answered, whatever it showed, and each one where it went without.
-    /// Else the login is wrong, unless the server says that only the nonce was stale.
+    /// It is answered, unless the request has answered what it was asked itself: then the login is
+    /// wrong. Or only the nonce was stale, which a server may say [`REFUSALS_MAX`] times.
     pub(crate) fn judge<'a>(
         &mut self,
-        origin: &Origin,
-        login: &Arc<Userinfo>,
         fields: impl Iterator<Item = &'a [u8]>,
         dialogue: &mut Dialogue,
         random: impl FnOnce(&mut [u8]) -> bool,
     ) -> Verdict {
         let shown = dialogue.shown();
-        let (was_asked, refused) =
-            dialogue.0.as_ref().map_or((false, 0), |said| (said.was_asked, said.refused));
-        if let Shown::Shared(number) = shown {
+        if let Some(number) = shown.session() {
             // What did not help will not help the next request.
             self.list.retain(|session| session.number != number);
         }
@@ -129,17 +126,16 @@ impl Sessions {
         let Some(asked) = challenges.into_iter().find_map(|challenge| Asked::of(&challenge)) else {
             return Verdict::Answer;
         };
-        let is_refusal = shown != Shown::Nothing;
-        let may_go_on = refused < REFUSALS_MAX && (asked.is_stale || !was_asked);
+        let is_own = matches!(shown, Shown::Own(_));
+        let refused = dialogue.0.as_ref().map_or(0, |said| said.refused);
+        let may_go_on = !is_own || asked.is_stale && refused < REFUSALS_MAX;
         let mut cnonce = [0; CNONCE_BYTES];
-        if is_refusal && !may_go_on || !random(&mut cnonce) {
+        if !may_go_on || !random(&mut cnonce) {
             return Verdict::Answer;
         }
-        let is_alone = is_refusal && (refused > 0 || self.find(origin, login).is_some());
         let said = dialogue.0.get_or_insert_default();
-        said.was_asked = true;
-        said.refused += u32::from(is_refusal);
-        said.asked = Some(Pending { answering: Answering::new(asked, cnonce), is_alone });
+        said.refused += u32::from(is_own);
+        said.asked = Some(Answering::new(asked, cnonce));
         Verdict::Again
     }
 
@@ -152,20 +148,16 @@ impl Sessions {
         method: &str,
         target: &str,
     ) -> Option<Vec<u8>> {
-        let asked = dialogue.0.as_mut().and_then(|said| said.asked.take());
+        let (asked, refused) =
+            dialogue.0.as_mut().map_or((None, 0), |said| (said.asked.take(), said.refused));
         let (value, shown) = match asked {
-            Some(Pending { mut answering, is_alone: true }) => {
-                (answering.answer(login, method, target), Shown::Alone)
+            Some(mut own) => {
+                let value = own.answer(login, method, target);
+                // Once refused, it has a nonce that no other request takes a part in.
+                let begins = refused == 0 && self.find(origin, login).is_none();
+                (value, Shown::Own(begins.then(|| self.begin(origin, login, own))))
             }
-            asked => {
-                // Another request may have begun a session meanwhile, or ended it.
-                if let Some(asked) = asked
-                    && self.find(origin, login).is_none()
-                {
-                    self.begin(origin, login, asked.answering);
-                }
-                self.answer(origin, login, method, target)
-            }
+            None => self.answer(origin, login, method, target),
         };
         dialogue.show(if value.is_some() { shown } else { Shown::Nothing });
         value
@@ -181,13 +173,15 @@ impl Sessions {
         }
     }
 
-    fn begin(&mut self, origin: &Origin, login: &Arc<Userinfo>, answering: Answering) {
+    /// The number of a session that begins.
+    fn begin(&mut self, origin: &Origin, login: &Arc<Userinfo>, answering: Answering) -> u64 {
         if self.list.len() >= SESSIONS_MAX {
             self.list.remove(0);
         }
         self.begun += 1;
         let (origin, login) = (origin.clone(), Arc::clone(login));
         self.list.push(Session { number: self.begun, origin, login, answering });
+        self.begun
     }
 
     /// An answer of the session with this origin, which ends where it can give none.
@@ -201,7 +195,7 @@ impl Sessions {
         let Some(at) = self.find(origin, login) else { return (None, Shown::Nothing) };
         let mut session = self.list.remove(at);
         let value = session.answering.answer(login, method, target);
-        let shown = Shown::Shared(session.number);
+        let shown = Shown::Others(session.number);
         if value.is_some() {
             self.list.push(session);
         }
@@ -215,8 +209,7 @@ impl Sessions {
 
 /// Origins and logins that are remembered.
 const SESSIONS_MAX: usize = 256;
-/// Refusals after which one request goes on: of the first answer, and of those after it that were
-/// "stale".
+/// Refusals, as stale, of what one request has answered, after which it goes on.
 const REFUSALS_MAX: u32 = 3;
 
 #[cfg(feature = "digest")]
@@ -237,19 +230,13 @@ mod tests {
         Arc::new(Userinfo { user: user.as_bytes().into(), password: b"p"[..].into() })
     }
 
-    fn judge(
-        sessions: &mut Sessions,
-        at: &str,
-        user: &str,
-        field: &[u8],
-        dialogue: &mut Dialogue,
-    ) -> Verdict {
+    fn judge(sessions: &mut Sessions, field: &[u8], dialogue: &mut Dialogue) -> Verdict {
         let random = |into: &mut [u8]| {
             into.fill(7);
             true
         };
         let fields = [&b"Basic realm=\"x\""[..], field];
-        sessions.judge(&origin(at), &login(user), fields.into_iter(), dialogue, random)
+        sessions.judge(fields.into_iter(), dialogue, random)
     }
 
     fn answer(
@@ -270,7 +257,7 @@ mod tests {
     /// A request is challenged, and answers.
     fn begin(sessions: &mut Sessions, at: &str) {
         let mut dialogue = Dialogue::default();
-        assert_eq!(judge(sessions, at, "me", CHALLENGE, &mut dialogue), Verdict::Again);
+        assert_eq!(judge(sessions, CHALLENGE, &mut dialogue), Verdict::Again);
         assert!(answer(sessions, at, "me", &mut dialogue).unwrap().contains("nc=00000001"));
     }
 
@@ -302,7 +289,7 @@ mod tests {
             let value = answer(sessions, AT, "me", &mut dialogue);
             assert_eq!(value.is_some(), dialogue.shows_login());
             sent.push(value);
-            if judge(sessions, AT, "me", field, &mut dialogue) == Verdict::Answer {
+            if judge(sessions, field, &mut dialogue) == Verdict::Answer {
                 return sent;
             }
         }
@@ -320,34 +307,49 @@ mod tests {
         }
         let fields = [CHALLENGE].into_iter();
         let mut dialogue = Dialogue::default();
-        let verdict = sessions.judge(&origin(AT), &login("me"), fields, &mut dialogue, |_| false);
+        let verdict = sessions.judge(fields, &mut dialogue, |_| false);
         assert_eq!(verdict, Verdict::Answer, "nobody could guess a nonce that nobody drew");
     }
 
     #[test]
-    fn a_request_that_went_without_takes_part_in_what_has_begun_meanwhile() {
+    fn a_request_that_was_asked_answers_that_whatever_has_begun_meanwhile() {
         let mut sessions = Sessions::default();
         let mut dialogue = Dialogue::default();
         assert_eq!(answer(&mut sessions, AT, "me", &mut dialogue), None);
-        let verdict = judge(&mut sessions, AT, "me", STALE, &mut dialogue);
-        assert_eq!(verdict, Verdict::Again);
+        assert_eq!(judge(&mut sessions, STALE, &mut dialogue), Verdict::Again);
         begin(&mut sessions, AT);
         let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
+        assert!(value.contains("nonce=\"m\"") && value.contains("nc=00000001"), "{value}");
+        // Those after it take part in what has begun.
+        let value = sent(&mut sessions, AT, "me").unwrap();
         assert!(value.contains("nonce=\"n\"") && value.contains("nc=00000002"), "{value}");
+    }
+
+    #[test]
+    fn a_nonce_that_the_server_has_forgotten_does_not_make_the_login_wrong() {
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, AT);
+        let mut dialogue = Dialogue::default();
+        assert!(answer(&mut sessions, AT, "me", &mut dialogue).unwrap().contains("nc=00000002"));
+        let anew = b"Digest realm=\"r\", nonce=\"o\", qop=\"auth\"";
+        assert_eq!(judge(&mut sessions, anew, &mut dialogue), Verdict::Again);
+        let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
+        assert!(value.contains("nonce=\"o\"") && value.contains("nc=00000001"), "{value}");
+        assert_eq!(judge(&mut sessions, CHALLENGE, &mut dialogue), Verdict::Answer);
     }
 
     #[test]
     fn one_that_was_refused_often_is_challenged_like_any_other_where_it_went_without() {
         let mut sessions = Sessions::default();
         let mut dialogue = Dialogue::default();
-        while judge(&mut sessions, AT, "me", STALE, &mut dialogue) == Verdict::Again {
+        while judge(&mut sessions, STALE, &mut dialogue) == Verdict::Again {
             answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
         }
         let mut second = dialogue.second();
         assert_eq!(answer(&mut sessions, AT, "me", &mut second), None);
-        assert_eq!(judge(&mut sessions, AT, "me", CHALLENGE, &mut second), Verdict::Again);
+        assert_eq!(judge(&mut sessions, CHALLENGE, &mut second), Verdict::Again);
         assert!(answer(&mut sessions, AT, "me", &mut second).is_some());
-        assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut second), Verdict::Answer);
+        assert_eq!(judge(&mut sessions, STALE, &mut second), Verdict::Answer);
     }
 
     #[test]
@@ -357,9 +359,9 @@ mod tests {
         for _ in 0..10 {
             let mut dialogue = Dialogue::default();
             begin(&mut sessions, AT);
-            assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut dialogue), Verdict::Again);
+            assert_eq!(judge(&mut sessions, STALE, &mut dialogue), Verdict::Again);
             answer(&mut sessions, AT, "me", &mut another).unwrap();
-            judge(&mut sessions, AT, "me", b"", &mut another);
+            judge(&mut sessions, b"", &mut another);
             assert_eq!(sent(&mut sessions, AT, "me"), None);
             let value = answer(&mut sessions, AT, "me", &mut dialogue).unwrap();
             assert!(value.contains("nonce=\"m\"") && value.contains("nc=00000001"), "{value}");
@@ -376,11 +378,11 @@ mod tests {
             assert!(answer(&mut sessions, AT, "me", dialogue).unwrap().contains("nonce=\"n\""));
         }
         // The first to be refused begins what others share from then on.
-        assert_eq!(judge(&mut sessions, AT, "me", STALE, &mut late), Verdict::Again);
+        assert_eq!(judge(&mut sessions, STALE, &mut late), Verdict::Again);
         let value = answer(&mut sessions, AT, "me", &mut late).unwrap();
         assert!(value.contains("nonce=\"m\"") && value.contains("nc=00000001"), "{value}");
         let third = b"Digest realm=\"r\", nonce=\"o\", qop=\"auth\", stale=true";
-        assert_eq!(judge(&mut sessions, AT, "me", third, &mut later), Verdict::Again);
+        assert_eq!(judge(&mut sessions, third, &mut later), Verdict::Again);
         let value = answer(&mut sessions, AT, "me", &mut later).unwrap();
         assert!(value.contains("nonce=\"o\"") && value.contains("nc=00000001"), "{value}");
         for (dialogue, count) in [(&mut late, "nc=00000002"), (&mut later.second(), "nc=00000003")]

@@ -22,6 +22,7 @@ use crate::kit::moment::Moment;
 use crate::kit::wheel::TimerId;
 use crate::net::{Net, Readiness};
 use crate::origin::Route;
+use crate::policy::auth::Shown;
 use crate::wire::http1::reuse::CloseReason;
 use crate::wire::tls::{KEPT_BYTES_MAX, Session, TlsError};
 use crate::wire::tunnel::Tunnel;
@@ -87,9 +88,10 @@ pub(crate) enum Phase {
     Connecting {
         dialled_for: Option<FetchKey>,
     },
-    /// A proxy is asked for a tunnel.
+    /// A proxy is asked for a tunnel, and was shown this, whoever waits for it by now.
     Tunnelling {
         dialled_for: Option<FetchKey>,
+        shown: Shown,
     },
     /// With the origin, or with the proxy.
     Handshaking {
@@ -138,7 +140,7 @@ impl Phase {
     pub(crate) fn opening(&self) -> Option<Option<FetchKey>> {
         match *self {
             Self::Connecting { dialled_for }
-            | Self::Tunnelling { dialled_for }
+            | Self::Tunnelling { dialled_for, .. }
             | Self::Handshaking { dialled_for } => Some(dialled_for),
             Self::Open { .. } | Self::Closing(_) => None,
         }
@@ -148,7 +150,7 @@ impl Phase {
     pub(crate) fn dialled_for(self, dialled_for: Option<FetchKey>) -> Self {
         match self {
             Self::Connecting { .. } => Self::Connecting { dialled_for },
-            Self::Tunnelling { .. } => Self::Tunnelling { dialled_for },
+            Self::Tunnelling { shown, .. } => Self::Tunnelling { dialled_for, shown },
             Self::Handshaking { .. } => Self::Handshaking { dialled_for },
             other => other,
         }

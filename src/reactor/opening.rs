@@ -62,11 +62,11 @@ impl<N: Net> Reactor<N> {
         if connection.tunnel.is_none() {
             return self.opened(key);
         }
-        let request = self.tunnel_request(key);
+        let (request, shown) = self.tunnel_request(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         // After TLS with it the limit counts already.
         let was_connecting = matches!(connection.phase, Phase::Connecting { .. });
-        connection.phase.go(Phase::Tunnelling { dialled_for });
+        connection.phase.go(Phase::Tunnelling { dialled_for, shown });
         if let Some(fetch) = dialled_for.filter(|_| was_connecting) {
             self.begin_limit(fetch, Limit::Proxy);
         }

@@ -6,13 +6,13 @@
 //! alone: what is behind a tunnel sees none.
 
 use super::Reactor;
-use super::connection::ConnectionKey;
+use super::connection::{ConnectionKey, Phase};
 use super::exchange::ExchangeKey;
 use super::fetch::FetchKey;
 use super::opening::tunnel_error;
 use super::reading::Focus;
 use crate::net::Net;
-use crate::policy::auth::{Dialogue, Sessions, Verdict};
+use crate::policy::auth::{Dialogue, Sessions, Shown, Verdict};
 use crate::proxy::Proxy;
 use crate::request::Request;
 use crate::response::values;
@@ -48,15 +48,14 @@ impl<N: Net> Reactor<N> {
     /// Whether what the proxy asks can be answered by another attempt.
     fn answers_challenge(&mut self, key: FetchKey, whole: Focus) -> bool {
         let Some(fetch) = self.fetches.get_mut(key) else { return false };
-        let Some((at, login)) = forwarder_of(&fetch.request).and_then(Proxy::login) else {
+        if forwarder_of(&fetch.request).and_then(Proxy::login).is_none() {
             return false;
-        };
+        }
         let Some(connection) = self.connections.get(whole.connection) else { return false };
         let bytes = whole.bytes(&self.read_buffer, connection);
         let fields = values(self.heads.fields(), bytes, b"proxy-authenticate");
         let random = |into: &mut [u8]| self.net.random(into).is_ok();
-        let dialogue = &mut fetch.proxy_dialogue;
-        self.proxy_logins.judge(at, login, fields, dialogue, random) == Verdict::Again
+        self.proxy_logins.judge(fields, &mut fetch.proxy_dialogue, random) == Verdict::Again
     }
 }
 
@@ -74,13 +73,13 @@ pub(super) fn answer_to_proxy(
 
 /// Tunnels.
 impl<N: Net> Reactor<N> {
-    /// What a connection says first to the proxy that it has reached. The answer to a challenge is
-    /// made here, not before: a socket that has lost a race has used none.
-    pub(super) fn tunnel_request(&mut self, key: ConnectionKey) -> Vec<u8> {
+    /// What a connection says first to the proxy that it has reached, and what that shows. The
+    /// answer to a challenge is made here, not before: a socket that has lost a race has used none.
+    pub(super) fn tunnel_request(&mut self, key: ConnectionKey) -> (Vec<u8>, Shown) {
         let mut request = Vec::new();
         let Self { connections, fetches, proxy_logins, .. } = self;
-        let Some(connection) = connections.get_mut(key) else { return request };
-        let Some(tunnel) = &mut connection.tunnel else { return request };
+        let Some(connection) = connections.get_mut(key) else { return (request, Shown::Nothing) };
+        let Some(tunnel) = &mut connection.tunnel else { return (request, Shown::Nothing) };
         let waits = connection.phase.opening().flatten().and_then(|key| fetches.get_mut(key));
         // Where nobody waits for the tunnel, nobody goes on with what is said.
         let mut nobodys = Dialogue::default();
@@ -92,7 +91,7 @@ impl<N: Net> Reactor<N> {
             _ => None,
         };
         tunnel.start(answer.as_deref(), &mut request);
-        request
+        (request, dialogue.shown())
     }
 
     /// There is no tunnel. Where that is because its proxy asked who wants one, and can be
@@ -100,16 +99,20 @@ impl<N: Net> Reactor<N> {
     pub(super) fn answers_tunnel(&mut self, key: ConnectionKey) -> bool {
         let Some(connection) = self.connections.get(key) else { return false };
         let Some(Tunnel::Connect(connect)) = &connection.tunnel else { return false };
-        let Some(fetch_key) = connection.phase.opening().flatten() else { return false };
-        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return false };
-        let login = connection.route.proxy.as_ref().and_then(Proxy::login);
-        let Some((at, login)) = login.filter(|_| !connect.challenges.is_empty()) else {
+        let Phase::Tunnelling { dialled_for: Some(fetch_key), shown } = connection.phase else {
             return false;
         };
+        let Some(fetch) = self.fetches.get_mut(fetch_key) else { return false };
+        let login = connection.route.proxy.as_ref().and_then(Proxy::login);
+        if login.is_none() || connect.challenges.is_empty() {
+            return false;
+        }
         let fields = connect.challenges.iter().map(|field| &**field);
         let random = |into: &mut [u8]| self.net.random(into).is_ok();
         let dialogue = &mut fetch.proxy_dialogue;
-        if self.proxy_logins.judge(at, login, fields, dialogue, random) == Verdict::Answer {
+        // Another fetch may have begun the tunnel.
+        dialogue.show(shown);
+        if self.proxy_logins.judge(fields, dialogue, random) == Verdict::Answer {
             return false;
         }
         self.ask_again(fetch_key);

@@ -58,16 +58,17 @@ impl<N: Net> Reactor<N> {
     /// Whether the 401 of a fetch asks for what it can give.
     pub(super) fn verdict_on_challenge(&mut self, key: FetchKey, whole: Focus) -> Verdict {
         let Some(fetch) = self.fetches.get_mut(key) else { return Verdict::Answer };
-        let Some(login) = digest_of(&fetch.request) else { return Verdict::Answer };
+        if digest_of(&fetch.request).is_none() {
+            return Verdict::Answer;
+        }
         let Some(connection) = self.connections.get(whole.connection) else {
             return Verdict::Answer;
         };
         let bytes = whole.bytes(&self.read_buffer, connection);
         let fields = values(self.heads.fields(), bytes, b"www-authenticate");
         let Self { net, logins, .. } = self;
-        let origin = &fetch.request.parts.route.origin;
         let random = |into: &mut [u8]| net.random(into).is_ok();
-        logins.judge(origin, login, fields, &mut fetch.dialogue, random)
+        logins.judge(fields, &mut fetch.dialogue, random)
     }
 
     /// What this exchange of a fetch sends, where it is not what every clone of its request does.

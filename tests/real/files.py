@@ -49,7 +49,7 @@ def digests(directory):
 def problem_of_body(result, size, digest):
     """What is wrong with an answer that should be this body, or nothing."""
     if result["error"] is not None or result["status"] != 200:
-        return "not fetched"
+        return f"not fetched ({result['error'] or result['status']})"
     if ("body" in result) == ("body_base64" in result):
         return "not exactly one of body and body_base64"
     if "body" in result:

@@ -415,7 +415,10 @@ fn challenge(
     // Nobody may be given it.
     env.ledger.spoil(draft.nonce);
     let line = match http.proxy.filter(|_| status == 407) {
-        Some(proxy) => proxies::line(proxy, env),
+        Some(proxy) => {
+            env.proxies.forgotten += u64::from(asked.proxy_login.is_some());
+            proxies::line(proxy, env)
+        }
         None => logins::line(asked, origin, env),
     };
     draft.head.splice(draft.head.len() - 2..draft.head.len() - 2, line.bytes());

@@ -1,10 +1,13 @@
 //! Challenges of servers, and what must hold of what answers them: it comes from requests with a
 //! login, at the origin that they were made for; its nonce is one that this origin gave, and no
-//! count of a nonce comes twice.
+//! count of a nonce comes twice. Where a nonce is stale, or forgotten without a word of that, the
+//! request is answered all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::asked::Asked;
+use super::plan::Plan;
+use super::random::{Random, mix};
 use super::world::Env;
 
 #[derive(Debug, Default)]
@@ -17,15 +20,28 @@ pub(crate) struct Logins {
     nonces: BTreeSet<(usize, String)>,
     /// Nonces and counts that have come.
     used: BTreeSet<(String, String)>,
-    /// The highest count of each.
-    highest: BTreeMap<String, u32>,
+    /// The highest count of each, and how many have come.
+    highest: BTreeMap<String, (u32, u32)>,
     /// Requests that came with a lower one.
     late: BTreeSet<u64>,
     /// How often that was taken for stale.
     pub(crate) stales: u64,
+    /// Answers after which a nonce is forgotten.
+    answers_max: Option<u32>,
+    /// Requests that came with one that was.
+    out_of_date: BTreeSet<u64>,
+    /// How often that was told.
+    pub(crate) forgotten: u64,
 }
 
 impl Logins {
+    /// Drawn apart from all else. Where heads go byte by byte, one more for each takes too long.
+    pub(crate) fn of(seed: u64, plan: &Plan) -> Self {
+        let mut random = Random::new(mix(seed ^ SALT));
+        let forgets = random.chance(500) && !plan.is_narrow;
+        Self { answers_max: forgets.then(|| random.magnitude(30) as u32), ..Self::default() }
+    }
+
     pub(crate) fn enable(&mut self, id: u64) {
         self.able.insert(id);
     }
@@ -41,9 +57,12 @@ impl Logins {
 }
 
 /// Whether an answer is due first. Only what can be answered is asked: whoever brings none, and at
-/// every other origin those whose count comes late, as squid does.
+/// every other origin those whose count comes late, as squid does, at the others those whose nonce
+/// is forgotten by now.
 pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
-    let is_stale = origin.is_multiple_of(2) && env.logins.late.contains(&asked.id);
+    let refused =
+        if takes_late_for_stale(origin) { &env.logins.late } else { &env.logins.out_of_date };
+    let is_stale = refused.contains(&asked.id);
     (asked.authorization.is_none() || is_stale)
         && env.logins.able.contains(&asked.id)
         && env.ledger.asking(asked.id).is_some_and(|asking| asking.origin == origin)
@@ -52,8 +71,11 @@ pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
 
 /// The line of a 401's head.
 pub(crate) fn line(asked: &Asked, origin: usize, env: &mut Env) -> String {
-    let stale = if asked.authorization.is_some() { ", stale=true" } else { "" };
-    env.logins.stales += u64::from(!stale.is_empty());
+    let is_refused = asked.authorization.is_some();
+    let is_stale = is_refused && takes_late_for_stale(origin);
+    let stale = if is_stale { ", stale=true" } else { "" };
+    env.logins.stales += u64::from(is_stale);
+    env.logins.forgotten += u64::from(is_refused && !is_stale);
     let nonce = format!("{origin}-{}", env.logins.nonces.len());
     env.logins.nonces.insert((origin, nonce.clone()));
     let algorithm = *env.random.pick(&["", ", algorithm=SHA-256", ", algorithm=MD5-sess"]);
@@ -88,11 +110,26 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
         ));
     }
     let count = u32::from_str_radix(&count, 16).unwrap_or(0);
-    let highest = env.logins.highest.entry(nonce).or_default();
-    if count < *highest {
-        env.logins.late.insert(id);
+    let (highest, answers) = env.logins.highest.entry(nonce).or_default();
+    *answers += 1;
+    // Not for whoever was asked with it, whose count is the first.
+    let is_forgotten = count > 1 && env.logins.answers_max.is_some_and(|max| *answers > max);
+    let is_late = count < *highest;
+    *highest = count.max(*highest);
+    note(&mut env.logins.late, id, is_late);
+    note(&mut env.logins.out_of_date, id, is_forgotten);
+}
+
+fn takes_late_for_stale(origin: usize) -> bool {
+    origin.is_multiple_of(2)
+}
+
+fn note(set: &mut BTreeSet<u64>, id: u64, is_in: bool) {
+    if is_in {
+        set.insert(id);
     } else {
-        *highest = count;
-        env.logins.late.remove(&id);
+        set.remove(&id);
     }
 }
+
+const SALT: u64 = 0x6c_6f_67_69_6e_73;

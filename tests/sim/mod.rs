@@ -148,6 +148,7 @@ pub(crate) fn run(seed: u64, program: Program, is_told: bool) -> Outcome {
         plan.requests = (6 * plan.requests).min(150);
         plan.body_bytes = plan.body_bytes.min(3_000);
     }
+    let logins = Logins::of(salt, &plan);
     let files = Files::of(salt, &plan);
     let began = plan.begins_us;
     let env = Env {
@@ -156,7 +157,7 @@ pub(crate) fn run(seed: u64, program: Program, is_told: bool) -> Outcome {
         plan,
         ledger: Ledger::new(salt),
         cookies: Cookies::default(),
-        logins: Logins::default(),
+        logins,
         basics,
         files,
         ways,
@@ -214,7 +215,7 @@ fn outcome(seed: u64, program: Program, began: u64, env: &mut Env) -> Outcome {
 }
 
 fn counts(env: &Env) -> Vec<(&'static str, u64)> {
-    let Env { ways, trusts, basics, files, brs, logins, .. } = env;
+    let Env { ways, trusts, basics, files, brs, logins, proxies, .. } = env;
     vec![
         ("requests over a path", ways.by_path),
         ("requests led to a front", ways.detoured),
@@ -230,6 +231,10 @@ fn counts(env: &Env) -> Vec<(&'static str, u64)> {
         ("bodies in br", *brs),
         #[cfg(feature = "digest")]
         ("counts of a nonce that come late", logins.stales),
+        #[cfg(feature = "digest")]
+        ("nonces that are forgotten", logins.forgotten),
+        #[cfg(feature = "digest")]
+        ("nonces that a proxy has forgotten", proxies.forgotten),
     ]
 }
 

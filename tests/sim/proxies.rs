@@ -7,7 +7,7 @@
 //! servers, though one connection carries requests for several. Where proxies behave, all goes
 //! well; where they do not, they refuse, fall silent, end, or say more than they were asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -28,8 +28,12 @@ pub(crate) struct Proxies {
     hosts: Vec<Host>,
     fault_pm: u32,
     tickets_late_us: u64,
-    /// What each has asked with.
-    nonces: BTreeSet<(usize, String)>,
+    /// What each has asked with, and how many answers have come.
+    nonces: BTreeMap<(usize, String), u32>,
+    /// Answers after which a nonce is forgotten, as squid does it.
+    answers_max: Option<u32>,
+    /// How often one was.
+    pub(crate) forgotten: u64,
     /// Answers that have come.
     used: BTreeSet<String>,
     /// Tunnels, and requests that were handed on.
@@ -91,6 +95,9 @@ impl Proxies {
         }
         if random.chance(500) {
             proxies.tickets_late_us = random.magnitude(500_000);
+        }
+        if random.chance(500) && !plan.is_narrow {
+            proxies.answers_max = Some(random.magnitude(30) as u32);
         }
         proxies
     }
@@ -199,15 +206,35 @@ pub(crate) fn check(asked: &Asked, proxy: Option<usize>, origin: usize, env: &mu
 
 /// Whether a proxy must be told first who asks.
 pub(crate) fn asks(asked: &Asked, proxy: Option<usize>, env: &Env) -> bool {
-    let login = proxy.map(|nth| env.proxies.hosts[nth].login);
     let is_once = env.ledger.asking(asked.id).is_some_and(|asking| asking.is_once);
-    login == Some(Login::Digest) && asked.proxy_login.is_none() && !is_once
+    proxy.is_some_and(|nth| wants(nth, asked.proxy_login.as_deref(), env)) && !is_once
+}
+
+/// Whether this does not answer a proxy: it is none, or the nonce is forgotten by now. That does
+/// not go for whoever was asked with it, whose count is the first.
+fn wants(nth: usize, said: Option<&str>, env: &Env) -> bool {
+    let proxies = &env.proxies;
+    proxies.hosts[nth].login == Login::Digest
+        && said.is_none_or(|said| {
+            let answers = nonce_of(nth, said, env).and_then(|nonce| proxies.nonces.get(&nonce));
+            !said.contains("nc=00000001")
+                && proxies.answers_max.is_some_and(|max| answers.is_some_and(|it| *it > max))
+        })
+}
+
+/// The nonce of this proxy that is answered.
+fn nonce_of(nth: usize, said: &str, env: &Env) -> Option<(usize, String)> {
+    let mut nonces = env.proxies.nonces.keys();
+    let is_it = |(at, nonce): &&(usize, String)| {
+        *at == nth && said.contains(&format!(" nonce=\"{nonce}\""))
+    };
+    nonces.find(is_it).cloned()
 }
 
 /// The line of a 407's head.
 pub(crate) fn line(nth: usize, env: &mut Env) -> String {
     let nonce = format!("p{nth}-{}", env.proxies.nonces.len());
-    env.proxies.nonces.insert((nth, nonce.clone()));
+    env.proxies.nonces.insert((nth, nonce.clone()), 0);
     format!("Proxy-Authenticate: Digest realm=\"p\", qop=\"auth\", nonce=\"{nonce}\"\r\n")
 }
 
@@ -221,16 +248,17 @@ fn check_login(nth: usize, said: Option<&str>, env: &mut Env) {
             (said != Some(expected)).then_some("is not told its login")
         }
         (Login::Digest, Some(said)) => {
-            let mut nonces = env.proxies.nonces.iter();
-            let is_own = |(at, nonce): &(usize, String)| {
-                *at == nth && said.contains(&format!(" nonce=\"{nonce}\""))
-            };
-            if !said.starts_with(&format!("digest username=\"u{nth}\"")) || !nonces.any(is_own) {
-                Some("is told what answers another")
-            } else if !env.proxies.used.insert(said.to_owned()) {
-                Some("is told the same answer twice")
-            } else {
-                None
+            let nonce = nonce_of(nth, said, env);
+            let answers = nonce.and_then(|nonce| env.proxies.nonces.get_mut(&nonce));
+            match answers.filter(|_| said.starts_with(&format!("digest username=\"u{nth}\""))) {
+                None => Some("is told what answers another"),
+                Some(_) if !env.proxies.used.insert(said.to_owned()) => {
+                    Some("is told the same answer twice")
+                }
+                Some(answers) => {
+                    *answers += 1;
+                    None
+                }
             }
         }
     };
@@ -314,7 +342,8 @@ impl Talk {
         let login = lines.find_map(|line| line.strip_prefix("Proxy-Authorization: "));
         let login = login.map(str::to_ascii_lowercase);
         check_login(self.proxy, login.as_deref(), env);
-        if env.proxies.hosts[self.proxy].login == Login::Digest && login.is_none() {
+        if wants(self.proxy, login.as_deref(), env) {
+            env.proxies.forgotten += u64::from(login.is_some());
             self.stage = Stage::Over;
             let line = line(self.proxy, env);
             let said = format!("HTTP/1.1 407 Who\r\n{line}Content-Length: 2\r\n\r\nno");

@@ -21,6 +21,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut tape = Tape::new(bytes);
     let mut logins = Logins::default();
     let (mut refused, mut dialogues) = ([0; 2], <[Dialogue; 2]>::default());
+    // What was sent last answered what the request was asked itself.
+    let mut is_own = [false; 2];
     let mut has_asked = [false; 2];
     while !tape.is_empty() {
         let choice = tape.byte();
@@ -33,16 +35,15 @@ fuzz_target!(|bytes: &[u8]| {
         let mut another = Dialogue::default();
         if choice & 2 != 0 {
             // Another request.
-            (refused[at], dialogues[at]) = (0, Dialogue::default());
+            (refused[at], is_own[at], dialogues[at]) = (0, false, Dialogue::default());
         }
         let dialogue = &mut dialogues[at];
         match choice >> 6 {
             0 => logins.note_info(ORIGINS[at], USER, PASSWORD, line),
             1 => {
-                let is_refusal = dialogue.shows_login();
-                if logins.judge(ORIGINS[at], USER, PASSWORD, line, dialogue) {
-                    refused[at] += u32::from(is_refusal);
-                    has_asked[at] = true;
+                if logins.judge(line, dialogue) {
+                    refused[at] += u32::from(is_own[at]);
+                    (is_own[at], has_asked[at]) = (true, true);
                     assert!(refused[at] <= REFUSALS_MAX);
                     let value = logins.authorization(ORIGINS[at], USER, PASSWORD, dialogue, "/");
                     assert!(value.is_some());
@@ -51,7 +52,9 @@ fuzz_target!(|bytes: &[u8]| {
             _ => {
                 let target = format!("/{}", String::from_utf8_lossy(line).escape_default());
                 let value = logins.authorization(ORIGINS[at], USER, PASSWORD, dialogue, &target);
+                is_own[at] = false;
                 assert!(value.is_none() || has_asked[at], "nobody had asked");
+                assert_eq!(value.is_some(), dialogue.shows_login());
                 check(value);
             }
         }
