@@ -22,24 +22,31 @@ pub(crate) struct Logins {
     used: BTreeSet<(String, String)>,
     /// The highest count of each, and how many have come.
     highest: BTreeMap<String, (u32, u32)>,
-    /// Requests that came with a lower one.
-    late: BTreeSet<u64>,
-    /// How often that was taken for stale.
-    pub(crate) stales: u64,
     /// Answers after which a nonce is forgotten.
     answers_max: Option<u32>,
-    /// Requests that came with one that was.
-    out_of_date: BTreeSet<u64>,
-    /// How often that was told.
+    /// Requests whose last answer will not do.
+    refused: BTreeMap<u64, Refusal>,
+    /// How often a count came late.
+    pub(crate) stales: u64,
+    /// How often a nonce was forgotten.
     pub(crate) forgotten: u64,
 }
 
+/// Why an answer will not do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refusal {
+    /// Higher counts have come, which is called stale.
+    Late,
+    /// Which is not called anything.
+    Forgotten,
+}
+
 impl Logins {
-    /// Drawn apart from all else. Where heads go byte by byte, one more for each takes too long.
+    /// Drawn apart from all else.
     pub(crate) fn of(seed: u64, plan: &Plan) -> Self {
         let mut random = Random::new(mix(seed ^ SALT));
-        let forgets = random.chance(500) && !plan.is_narrow;
-        Self { answers_max: forgets.then(|| random.magnitude(30) as u32), ..Self::default() }
+        let forgets = random.chance(300);
+        Self { answers_max: forgets.then(|| answers_max(&mut random, plan)), ..Self::default() }
     }
 
     pub(crate) fn enable(&mut self, id: u64) {
@@ -56,14 +63,17 @@ impl Logins {
     }
 }
 
-/// Whether an answer is due first. Only what can be answered is asked: whoever brings none, and at
-/// every other origin those whose count comes late, as squid does, at the others those whose nonce
-/// is forgotten by now.
+/// How many answers a nonce has before it is forgotten. Where heads go byte by byte, one more for
+/// each takes too long.
+pub(crate) fn answers_max(random: &mut Random, plan: &Plan) -> u32 {
+    let most = random.magnitude(12) as u32;
+    if plan.is_narrow { most.max(6) } else { most }
+}
+
+/// Whether an answer is due first. Only what can be answered is asked: whoever brings none, whose
+/// count comes late, which squid calls stale, or whose nonce is forgotten by now.
 pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
-    let refused =
-        if takes_late_for_stale(origin) { &env.logins.late } else { &env.logins.out_of_date };
-    let is_stale = refused.contains(&asked.id);
-    (asked.authorization.is_none() || is_stale)
+    (asked.authorization.is_none() || env.logins.refused.contains_key(&asked.id))
         && env.logins.able.contains(&asked.id)
         && env.ledger.asking(asked.id).is_some_and(|asking| asking.origin == origin)
         && !env.logins.moved.contains(&asked.id)
@@ -71,11 +81,13 @@ pub(crate) fn asks(asked: &Asked, origin: usize, env: &mut Env) -> bool {
 
 /// The line of a 401's head.
 pub(crate) fn line(asked: &Asked, origin: usize, env: &mut Env) -> String {
-    let is_refused = asked.authorization.is_some();
-    let is_stale = is_refused && takes_late_for_stale(origin);
-    let stale = if is_stale { ", stale=true" } else { "" };
-    env.logins.stales += u64::from(is_stale);
-    env.logins.forgotten += u64::from(is_refused && !is_stale);
+    let refused = asked.authorization.as_ref().and_then(|_| env.logins.refused.get(&asked.id));
+    let stale = match refused {
+        Some(Refusal::Late) => ", stale=true",
+        Some(Refusal::Forgotten) | None => "",
+    };
+    env.logins.stales += u64::from(refused == Some(&Refusal::Late));
+    env.logins.forgotten += u64::from(refused == Some(&Refusal::Forgotten));
     let nonce = format!("{origin}-{}", env.logins.nonces.len());
     env.logins.nonces.insert((origin, nonce.clone()));
     let algorithm = *env.random.pick(&["", ", algorithm=SHA-256", ", algorithm=MD5-sess"]);
@@ -116,19 +128,10 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
     let is_forgotten = count > 1 && env.logins.answers_max.is_some_and(|max| *answers > max);
     let is_late = count < *highest;
     *highest = count.max(*highest);
-    note(&mut env.logins.late, id, is_late);
-    note(&mut env.logins.out_of_date, id, is_forgotten);
-}
-
-fn takes_late_for_stale(origin: usize) -> bool {
-    origin.is_multiple_of(2)
-}
-
-fn note(set: &mut BTreeSet<u64>, id: u64, is_in: bool) {
-    if is_in {
-        set.insert(id);
-    } else {
-        set.remove(&id);
+    env.logins.refused.remove(&id);
+    if is_forgotten || is_late {
+        let why = if is_forgotten { Refusal::Forgotten } else { Refusal::Late };
+        env.logins.refused.insert(id, why);
     }
 }
 

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use whippet::{Limit, Proxy, Request, Settings};
 
 use super::asked::Asked;
+use super::logins;
 use super::plan::Plan;
 use super::random::{Random, mix};
 use super::tls::{self, Channel};
@@ -96,8 +97,8 @@ impl Proxies {
         if random.chance(500) {
             proxies.tickets_late_us = random.magnitude(500_000);
         }
-        if random.chance(500) && !plan.is_narrow {
-            proxies.answers_max = Some(random.magnitude(30) as u32);
+        if random.chance(700) {
+            proxies.answers_max = Some(logins::answers_max(&mut random, plan));
         }
         proxies
     }
