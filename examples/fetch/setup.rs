@@ -462,7 +462,6 @@ mod tests {
             ("-T - u v", "--upload-file -: standard input can be sent once"),
             ("-T . -i list", "--upload-file .: standard input can be sent once"),
             ("-T - --jobs -", "--upload-file -"),
-            ("-T - --demo", "--upload-file -"),
             ("--upgrade a u v", "--upgrade a: standard input can be sent once"),
             ("--upgrade a -i -", "--upgrade a: standard input"),
             ("-T /dev/zero u v", "--upload-file /dev/zero: a pipe"),

@@ -7,7 +7,7 @@ use super::options::GROUPS;
 pub(super) fn help() -> String {
     let mut text = HEAD.to_owned();
     wrap(&mut text, "", ABOUT);
-    for Group { heading, options } in GROUPS {
+    for Group { heading, options, .. } in GROUPS {
         text.push_str(&format!("\n{heading}:\n"));
         for option in *options {
             text.push_str(&format!("  {}\n", names(option)));

@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser};
 
 use super::super::values;
 use super::Args;
-use super::option::{Asked, Opt, Takes, text};
+use super::option::{Asked, Group, Opt, Takes, text};
 use super::options::{GROUPS, URL};
 
 /// What a line comes to.
@@ -21,9 +21,9 @@ pub(super) enum Line {
 pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Line, String> {
     let mut words = Parser::from_args(words);
     let mut args = Args::default();
-    let mut given: Vec<&Opt> = Vec::new();
+    let mut given: Vec<(&Group, &Opt)> = Vec::new();
     while let Some(word) = words.next().map_err(|error| error.to_string())? {
-        let option = match word {
+        let (group, option) = match word {
             Arg::Value(url) => {
                 let refused = |why| format!("{}: {why}", quoted(&url));
                 args.urls.push(text(&url).map_err(refused)?.to_owned());
@@ -32,10 +32,10 @@ pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Line, St
             Arg::Short(letter) => find(letter.encode_utf8(&mut [0; 4]), "-")?,
             Arg::Long(name) => find(name, "--")?,
         };
-        if !option.repeats && given.iter().any(|other| other.name() == option.name()) {
+        if !option.repeats && given.iter().any(|(_, other)| other.name() == option.name()) {
             return Err(format!("{} is given twice", shown(option.name())));
         }
-        given.push(option);
+        given.push((group, option));
         if let Some(asked) = take(option, &mut words, &mut args)? {
             return Ok(Line::Ends(asked));
         }
@@ -64,12 +64,12 @@ fn take(option: &Opt, words: &mut Parser, args: &mut Args) -> Result<Option<Aske
     Ok(None)
 }
 
-/// The one of this name, or what is said where there is none.
-fn find(name: &str, dashes: &str) -> Result<&'static Opt, String> {
+/// The one of this name, with its group, or what is said where there is none.
+fn find(name: &str, dashes: &str) -> Result<(&'static Group, &'static Opt), String> {
     let is_long = dashes.len() > 1;
     let fits = |known: &&str| *known == name && (known.len() > 1) == is_long;
-    let mut all = GROUPS.iter().flat_map(|group| group.options);
-    all.find(|option| option.names.iter().any(fits)).ok_or_else(|| {
+    let mut all = GROUPS.iter().flat_map(|group| group.options.iter().map(move |it| (group, it)));
+    all.find(|(_, option)| option.names.iter().any(fits)).ok_or_else(|| {
         let alike = if is_long { most_like(name) } else { None };
         let tip = alike.map(|known| format!(", but there is --{known}")).unwrap_or_default();
         format!("there is no option {dashes}{}{tip}", name.escape_debug())
@@ -93,13 +93,14 @@ fn value_behind(words: &mut Parser) -> Option<OsString> {
     })
 }
 
-fn check_together(given: &[&Opt], has_urls: bool) -> Result<(), String> {
+fn check_together(given: &[(&Group, &Opt)], has_urls: bool) -> Result<(), String> {
     let is_there = |name: &str| match name {
         URL => has_urls,
-        _ => given.iter().any(|option| option.name() == name),
+        _ => given.iter().any(|(_, option)| option.name() == name),
     };
-    for option in given {
-        if let Some(other) = option.apart.iter().find(|other| is_there(other)) {
+    for (group, option) in given {
+        let mut apart = option.apart.iter().chain(group.apart);
+        if let Some(other) = apart.find(|other| is_there(other)) {
             return Err(format!(
                 "{} and {} exclude each other",
                 shown(option.name()),

@@ -8,6 +8,8 @@ use super::Args;
 /// Some options under one heading.
 pub(super) struct Group {
     pub(super) heading: &'static str,
+    /// What none of them can stand beside.
+    pub(super) apart: &'static [&'static str],
     pub(super) options: &'static [Opt],
 }
 

@@ -12,6 +12,7 @@ pub(super) const URL: &str = "URL";
 pub(super) const GROUPS: &[Group] = &[
     Group {
         heading: "What to fetch",
+        apart: &[],
         options: &[
             value(
                 &["i", "input"],
@@ -41,6 +42,7 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         heading: "How many, how fast, how long",
+        apart: &[],
         options: &[
             value(
                 &["c", "concurrency"],
@@ -93,7 +95,8 @@ pub(super) const GROUPS: &[Group] = &[
                 "SECONDS",
                 "Seconds for one fetch in all, from its admission; 0: no limit [default: 30]",
                 |args, given| one(&mut args.max_time, given, values::seconds),
-            ),
+            )
+            .apart(&["demo"]),
             value(
                 &["connect-timeout"],
                 "SECONDS",
@@ -105,7 +108,8 @@ pub(super) const GROUPS: &[Group] = &[
                 "N",
                 "Attempts beyond the first [default: 2 for URLs, 0 for jobs]",
                 |args, given| one(&mut args.retries, given, number),
-            ),
+            )
+            .apart(&["demo"]),
             value(
                 &["max-redirs", "max-redirects"],
                 "N",
@@ -121,6 +125,7 @@ pub(super) const GROUPS: &[Group] = &[
     reached::TLS,
     Group {
         heading: "What is taken and kept",
+        apart: &[],
         options: &[
             flag(
                 &["no-decode"],
@@ -178,6 +183,7 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         heading: "What is printed",
+        apart: &[],
         options: &[
             flag(&["json"], "Print one JSON object per job", |args| args.json = true),
             flag(
@@ -217,10 +223,9 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
-        for option in all() {
-            for other in option.apart.iter().copied().chain(option.needs) {
-                assert!(other == URL || all().map(Opt::name).any(|name| name == other), "{other}");
-            }
+        let apart = all().flat_map(|it| it.apart).chain(GROUPS.iter().flat_map(|it| it.apart));
+        for other in apart.copied().chain(all().filter_map(|it| it.needs)) {
+            assert!(other == URL || all().map(Opt::name).any(|name| name == other), "{other}");
         }
     }
 }

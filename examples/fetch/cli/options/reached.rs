@@ -5,6 +5,7 @@ use super::super::option::{Group, any, flag, more, one, path, value};
 
 pub(super) const WAY: Group = Group {
     heading: "How to get there",
+    apart: &[],
     options: &[
         value(
             &["x", "proxy"],
@@ -82,6 +83,7 @@ pub(super) const WAY: Group = Group {
 
 pub(super) const TLS: Group = Group {
     heading: "TLS",
+    apart: &["demo"],
     options: &[
         value(
             &["cacert"],

@@ -6,6 +6,7 @@ use super::super::option::{Group, flag, more, one, path, value};
 
 pub(super) const SENT: Group = Group {
     heading: "What is sent",
+    apart: &["demo"],
     options: &[
         value(
             &["X", "request"],
@@ -98,6 +99,7 @@ pub(super) const SENT: Group = Group {
 
 pub(super) const LOGINS: Group = Group {
     heading: "Logins and cookies",
+    apart: &["demo"],
     options: &[
         value(
             &["u", "user"],
