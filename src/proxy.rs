@@ -168,7 +168,9 @@ impl Proxy {
     }
 
     /// The user name and password answer challenges of scheme Digest (RFC 7616), and are never
-    /// sent as they are. The first request, and the first tunnel, costs one more attempt for it.
+    /// sent as they are. The first request, and the first tunnel, costs one more attempt for it, as
+    /// does one whose nonce the proxy has forgotten or calls stale; a fetch answers up to four
+    /// challenges.
     /// Nothing changes for a proxy without credentials, and for SOCKS.
     ///
     /// ```

@@ -248,8 +248,9 @@ impl Request {
     /// Who asks, in answer to a challenge of scheme Digest (RFC 7616) by the URL's origin: with
     /// MD5, SHA-256 or SHA-512-256, each with `-sess` or without, and the protection `auth`. The
     /// 401 with the first challenge is followed by one more exchange of the same fetch, and
-    /// further requests to the origin answer beforehand. It is not sent to another origin, nor
-    /// where there is an Authorization header.
+    /// further requests to the origin answer beforehand. So is one for a nonce that the server
+    /// has forgotten or calls stale: a fetch answers up to four challenges. It is not sent to
+    /// another origin, nor where there is an Authorization header.
     ///
     /// # Errors
     /// [`Kind::InvalidRequest`] where the user name holds a CR, LF, NUL or another control
