@@ -150,16 +150,16 @@ impl Sessions {
     ) -> Option<Vec<u8>> {
         let (asked, refused) =
             dialogue.0.as_mut().map_or((None, 0), |said| (said.asked.take(), said.refused));
-        let (value, shown) = match asked {
-            Some(mut own) => {
-                let value = own.answer(login, method, target);
+        let answer = match asked {
+            Some(mut own) => own.answer(login, method, target).map(|value| {
                 // Once refused, it has a nonce that no other request takes a part in.
                 let begins = refused == 0 && self.find(origin, login).is_none();
                 (value, Shown::Own(begins.then(|| self.begin(origin, login, own))))
-            }
+            }),
             None => self.answer(origin, login, method, target),
         };
-        dialogue.show(if value.is_some() { shown } else { Shown::Nothing });
+        let (value, shown) = answer.unzip();
+        dialogue.show(shown.unwrap_or_default());
         value
     }
 
@@ -191,15 +191,12 @@ impl Sessions {
         login: &Arc<Userinfo>,
         method: &str,
         target: &str,
-    ) -> (Option<Vec<u8>>, Shown) {
-        let Some(at) = self.find(origin, login) else { return (None, Shown::Nothing) };
-        let mut session = self.list.remove(at);
-        let value = session.answering.answer(login, method, target);
+    ) -> Option<(Vec<u8>, Shown)> {
+        let mut session = self.list.remove(self.find(origin, login)?);
+        let value = session.answering.answer(login, method, target)?;
         let shown = Shown::Others(session.number);
-        if value.is_some() {
-            self.list.push(session);
-        }
-        (value, shown)
+        self.list.push(session);
+        Some((value, shown))
     }
 
     fn find(&self, origin: &Origin, login: &Arc<Userinfo>) -> Option<usize> {

@@ -62,7 +62,7 @@ impl<N: Net> Reactor<N> {
         if connection.tunnel.is_none() {
             return self.opened(key);
         }
-        let (request, shown) = self.tunnel_request(key);
+        let Some((request, shown)) = self.tunnel_request(key) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
         // After TLS with it the limit counts already.
         let was_connecting = matches!(connection.phase, Phase::Connecting { .. });

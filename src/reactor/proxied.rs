@@ -75,11 +75,10 @@ pub(super) fn answer_to_proxy(
 impl<N: Net> Reactor<N> {
     /// What a connection says first to the proxy that it has reached, and what that shows. The
     /// answer to a challenge is made here, not before: a socket that has lost a race has used none.
-    pub(super) fn tunnel_request(&mut self, key: ConnectionKey) -> (Vec<u8>, Shown) {
-        let mut request = Vec::new();
+    pub(super) fn tunnel_request(&mut self, key: ConnectionKey) -> Option<(Vec<u8>, Shown)> {
         let Self { connections, fetches, proxy_logins, .. } = self;
-        let Some(connection) = connections.get_mut(key) else { return (request, Shown::Nothing) };
-        let Some(tunnel) = &mut connection.tunnel else { return (request, Shown::Nothing) };
+        let connection = connections.get_mut(key)?;
+        let tunnel = connection.tunnel.as_mut()?;
         let waits = connection.phase.opening().flatten().and_then(|key| fetches.get_mut(key));
         // Where nobody waits for the tunnel, nobody goes on with what is said.
         let mut nobodys = Dialogue::default();
@@ -90,8 +89,9 @@ impl<N: Net> Reactor<N> {
             }
             _ => None,
         };
+        let mut request = Vec::new();
         tunnel.start(answer.as_deref(), &mut request);
-        (request, dialogue.shown())
+        Some((request, dialogue.shown()))
     }
 
     /// There is no tunnel. Where that is because its proxy asked who wants one, and can be

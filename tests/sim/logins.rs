@@ -20,8 +20,8 @@ pub(crate) struct Logins {
     nonces: BTreeSet<(usize, String)>,
     /// Nonces and counts that have come.
     used: BTreeSet<(String, String)>,
-    /// The highest count of each, and how many have come.
-    highest: BTreeMap<String, (u32, u32)>,
+    /// What has come of each nonce.
+    counts: BTreeMap<String, Counts>,
     /// Answers after which a nonce is forgotten.
     answers_max: Option<u32>,
     /// Requests whose last answer will not do.
@@ -30,6 +30,12 @@ pub(crate) struct Logins {
     pub(crate) stales: u64,
     /// How often a nonce was forgotten.
     pub(crate) forgotten: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    highest: u32,
+    answers: u32,
 }
 
 /// Why an answer will not do.
@@ -122,7 +128,7 @@ pub(crate) fn check(asked: &Asked, origin: usize, env: &mut Env) {
         ));
     }
     let count = u32::from_str_radix(&count, 16).unwrap_or(0);
-    let (highest, answers) = env.logins.highest.entry(nonce).or_default();
+    let Counts { highest, answers } = env.logins.counts.entry(nonce).or_default();
     *answers += 1;
     // Not for whoever was asked with it, whose count is the first.
     let is_forgotten = count > 1 && env.logins.answers_max.is_some_and(|max| *answers > max);
